@@ -1,0 +1,69 @@
+# Every command sets up .venv first when it has to. `make` alone lists them.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=180 --nbval-sanitize-with tests/nbval_sanitize.cfg
+# The Pythons that TensorFlow 2.21 has wheels for, the tested one first
+PYTHONS := python3.11 python3.12 python3.13 python3 python
+
+export TF_CPP_MIN_LOG_LEVEL := 3
+export PYTHONHASHSEED := 0
+# Packages are installed uncompiled, which is faster; Python must be free to keep what it compiles at the first
+# import, or every process would compile TensorFlow again (12 s instead of 4).
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help install run lab test test-all lint render bench clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+install: $(VENV)/.installed  ## create .venv with everything in it
+
+run: install  ## execute the notebooks in order; copies, models and the comparison go to build/
+	@$(PYTHON) tools/notebooks.py run
+
+lab: install  ## open the notebooks in JupyterLab
+	$(PYTHON) -m jupyterlab notebooks
+
+test: lint  ## ruff, the unit tests but the slow ones, and every notebook against its outputs
+	@$(PYTHON) -m pytest -q -m "not slow" --doctest-modules masslib tests
+	@$(PYTHON) -m pytest -q $(NBVAL) notebooks
+
+test-all: lint  ## the same with the slow tests
+	@$(PYTHON) -m pytest -q --doctest-modules masslib tests
+	@$(PYTHON) -m pytest -q $(NBVAL) notebooks
+
+lint: install
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m ruff format --quiet --check . || { echo "mend it with: $(VENV)/bin/ruff format ."; exit 1; }
+
+render: install  ## execute the notebooks in place and write their index; NOTEBOOKS="02 05" for some
+	@$(PYTHON) tools/notebooks.py render $(NOTEBOOKS)
+
+bench: $(VENV)/.installed-bench  ## run every script in benchmarks/
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PYTHON) "$$script"; done
+
+clean:  ## remove build/ and caches; .venv stays
+	rm -rf build dist .pytest_cache .ruff_cache *.egg-info
+	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@found=; for python in $(PYTHONS); do \
+	    if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+	        found=$$python; break; \
+	    fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "masslib needs Python 3.11, 3.12 or 3.13, the versions that TensorFlow 2.21 is built for."; \
+	    echo "None of these is one: $(PYTHONS). Install one, or name it: make PYTHONS=/path/to/python"; \
+	    exit 1; \
+	fi; \
+	echo "Installing into $(VENV) with $$($$found --version): once, one to three minutes"; \
+	$(PYTHON) -c '' 2>/dev/null || $$found -m venv --clear $(VENV)
+	@$(PYTHON) tools/install.py
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@$(PYTHON) tools/install.py bench
+	@touch $@

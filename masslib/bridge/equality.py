@@ -1,0 +1,82 @@
+"""Proof that a model and its twin are the same: equal weights, equal answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
+
+TOLERANCE = 1e-5
+"""Largest relative difference, max|a - b| / max|a|, that the bridge accepts between the two models."""
+
+
+def leaves(model: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the layers of a model of either Keras by name, those of nested models as `outer/inner`."""
+    found: dict[str, Any] = {}
+    for layer in model.layers:
+        nested = hasattr(layer, "layers") and hasattr(layer, "inputs")
+        found |= leaves(layer, f"{prefix}{layer.name}/") if nested else {prefix + layer.name: layer}
+    return found
+
+
+def copy_weights(source: Any, target: Any) -> None:
+    """Copy the weights layer by layer; the layers of the two models are matched by name.
+
+    Raises:
+        ValueError: If a layer is missing or has other shapes.
+    """
+    sources = {name: layer for name, layer in leaves(source).items() if layer.weights}
+    targets = {name: layer for name, layer in leaves(target).items() if layer.weights}
+    if sources.keys() != targets.keys():
+        different = sorted(sources.keys() ^ targets.keys())
+        raise ValueError(f"the two models do not have the same layers with weights: {', '.join(different)}")
+    for name, layer in sources.items():
+        shapes = [tuple(np.shape(weight)) for weight in layer.get_weights()]
+        expected = [tuple(np.shape(weight)) for weight in targets[name].get_weights()]
+        if shapes != expected:
+            raise ValueError(f"layer {name!r} has weights of shapes {shapes}, expected {expected}")
+        targets[name].set_weights(layer.get_weights())
+
+
+def randomize(model: keras.Model) -> None:
+    """Give a model weights and statistics that tell every mistake: none of them is a fresh 0 or 1."""
+    rng = np.random.default_rng(0)
+
+    def random(weight: keras.Variable) -> np.ndarray:
+        if len(weight.shape) > 1:
+            return rng.normal(0, np.sqrt(2 / np.prod(weight.shape[:-1])), weight.shape)
+        # Biases, scales and statistics, two of which might have been swapped.
+        return rng.uniform(0.5, 1.5, weight.shape)
+
+    for layer in leaves(model).values():
+        if layer.weights:
+            layer.set_weights([random(weight) for weight in layer.weights])
+
+
+def check_answers(model: keras.Model, twin: tf_keras.Model) -> None:
+    """Run both on the same random input.
+
+    Raises:
+        ValueError: If they differ by more than `TOLERANCE`.
+    """
+    import keras
+
+    rng = np.random.default_rng(1)
+    inputs = keras.tree.map_structure(
+        lambda tensor: rng.uniform(0, 1, (2, *(size or 8 for size in tensor.shape[1:]))).astype(tensor.dtype),
+        model.input,
+    )
+    ours = keras.tree.flatten(model(inputs, training=False))
+    theirs = keras.tree.flatten(twin(inputs, training=False))
+    for a, b in zip(ours, theirs, strict=True):
+        a, b = a.numpy().astype("float64"), b.numpy().astype("float64")
+        difference = np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"the Keras 3 and the tf_keras form of {model.name!r} disagree: relative difference "
+                f"{difference:.2g}, allowed {TOLERANCE:g}; please report this model"
+            )

@@ -1,0 +1,155 @@
+"""Checkpoints that survive: written whole, sealed by a checksum, falling back to the one before."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from masslib.files import BLANK_SEAL, replacing, seal, sealed
+
+_PATTERN = "step-*.npz"
+_ABOUT, _SEAL = "about.json", "seal"
+
+
+class Checkpoints:
+    """The checkpoints of one training run, in a folder that is locked against a second run.
+
+    Each is one `.npz` file of arrays with a description and its own SHA-256 inside; it is written by a thread
+    beside the training under a temporary name, flushed to the disk, and then renamed.
+
+    Args:
+        folder: Made if absent.
+        keep: How many of the newest checkpoints are kept.
+
+    Raises:
+        ValueError: If `keep` is below 1.
+        RuntimeError: If another run uses the folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3):
+        if not isinstance(keep, int) or keep < 1:
+            raise ValueError(f"keep={keep!r}: expected a positive number of checkpoints")
+        self.folder, self._keep = Path(folder), keep
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.folder / ".lock")
+        self._writer: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.wait()
+        self._lock.close()
+
+    def paths(self) -> list[Path]:
+        """The checkpoints in the folder, the oldest first."""
+        return sorted(self.folder.glob(_PATTERN))
+
+    def save(self, step: int, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+        """Begin to write a checkpoint; return once the one before it is written.
+
+        A write that fails (disk full, folder read-only) warns and leaves the older checkpoints as they are: the
+        training goes on.
+
+        Args:
+            step: Steps made since the beginning of the training; names the file.
+            arrays: The state; the arrays must not change any more.
+            about: JSON values: the position in the training and whatever else is needed to go on.
+        """
+        self.wait()
+        path = self.folder / f"step-{step:010d}.npz"
+        self._writer = threading.Thread(target=self._write, args=(path, dict(arrays), dict(about)))
+        self._writer.start()
+
+    def wait(self) -> None:
+        """Wait until the checkpoint that was begun is on the disk, and warn if it is not."""
+        if self._writer:
+            self._writer.join()
+            self._writer = None
+        if self._failure:
+            failure, self._failure = self._failure, None
+            older = self.paths()
+            warnings.warn(
+                f"a checkpoint could not be written to {self.folder}: {failure}; the training goes on, "
+                + (f"the newest checkpoint is {older[-1].name}" if older else "there is no checkpoint"),
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def _write(self, path: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+        text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        try:
+            with replacing(path) as temporary:
+                # Stored without compression, so that the seal lies in the file as it is.
+                np.savez(temporary, **arrays, **{_ABOUT: text, _SEAL: np.frombuffer(BLANK_SEAL, np.uint8)})
+                seal(temporary)
+            for old in self.paths()[: -self._keep]:
+                old.unlink()
+        except OSError as error:
+            self._failure = error
+
+    def newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Read the newest checkpoint that is whole; None if the folder holds none.
+
+        A damaged one is reported by a warning, and the one before it is read.
+
+        Raises:
+            ValueError: If there are checkpoints and all of them are damaged.
+        """
+        problems = []
+        for path in reversed(self.paths()):
+            try:
+                return read(path)
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+                warnings.warn(f"{error}; the checkpoint before it is used", RuntimeWarning, stacklevel=2)
+        if problems:
+            listed = "\n".join(f"  {problem}" for problem in problems)
+            raise ValueError(
+                f"none of the {len(problems)} checkpoints in {self.folder} can be read:\n{listed}\n"
+                "Delete them to start afresh, or name another folder."
+            )
+        return None
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read one checkpoint: its arrays, and what `save` was told about them.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        whole = path.stat().st_size > 0 and sealed(path)
+        if not whole:
+            raise ValueError(f"{path} is no checkpoint: it does not carry a checksum")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name not in (_ABOUT, _SEAL)}
+            return arrays, json.loads(file[_ABOUT].tobytes())
+    except (KeyError, EOFError, zipfile.BadZipFile, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _locked(path: Path) -> Any:
+    """Lock a file for this process; the lock ends with the process, however it ends."""
+    file = open(path, "a+")  # noqa: SIM115 - it stays open as long as the lock is to be held
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        raise RuntimeError(f"{path.parent} is in use by {owner}; wait for it to end, or name another folder") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()}")
+    file.flush()
+    return file

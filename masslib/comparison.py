@@ -1,0 +1,162 @@
+"""One table of everything: what each recipe saves and what it costs."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from masslib import export, measure
+from masslib.compression import compress
+from masslib.compression.step import Step
+from masslib.data import Splits
+from masslib.evaluation import Evaluation, evaluate
+from masslib.files import replacing
+from masslib.progress import bar
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+BASELINE = "float"
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """What `compare` returns; the last value of a notebook cell shows its table.
+
+    Attributes:
+        table: One row per model, the float baseline first. Columns: `accuracy`, `macro_f1`, `auc` (fractions,
+            on the test split), `drop_points` (percentage points below float), `size_kb` and
+            `gzipped_kb` (1000 bytes), `times_smaller` (gzipped, against float), `median_ms` and
+            `p95_ms` (one image, one thread).
+        evaluations: The full evaluation of each file.
+        files: Where the TFLite files lie; empty when no folder was given.
+    """
+
+    table: pd.DataFrame
+    evaluations: dict[str, Evaluation]
+    files: dict[str, Path]
+
+    def plot(self) -> Figure:
+        """Draw accuracy against size."""
+        from masslib import plot
+
+        return plot.tradeoff(self.table)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `comparison.csv`, `comparison.txt` and `comparison.png` into a folder."""
+        folder = Path(folder)
+        with replacing(folder / "comparison.csv") as path:
+            self.table.to_csv(path)
+        with replacing(folder / "comparison.txt") as path:
+            path.write_text(f"{self}\n")
+        with replacing(folder / "comparison.png") as path:
+            self.plot().savefig(path, dpi=150)
+
+    def __repr__(self) -> str:
+        return self.table.to_string(formatters=_FORMATS)
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html(formatters=_FORMATS, border=0)
+
+
+_FORMATS = {
+    "accuracy": "{:.4f}".format,
+    "macro_f1": "{:.4f}".format,
+    "auc": "{:.4f}".format,
+    "drop_points": "{:+.2f}".format,
+    "size_kb": "{:,.0f}".format,
+    "gzipped_kb": "{:,.0f}".format,
+    "times_smaller": "{:.1f}".format,
+    "median_ms": "{:.3f}".format,
+    "p95_ms": "{:.3f}".format,
+}
+
+
+def compare(
+    model: keras.Model,
+    recipes: Mapping[str, Step | Sequence[Step]],
+    splits: Splits,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    verbose: bool = True,
+) -> Comparison:
+    """Compress a model by several recipes and measure each exported file, beside the float file.
+
+    Every figure comes from the TFLite file itself, run by LiteRT: accuracy on the test split, size raw and
+    gzipped, and latency, for which the files take turns so that a busy machine hits all of them alike.
+
+    Args:
+        model: A trained and compiled classifier.
+        recipes: Name of the row -> a step or a list of steps.
+        splits: `splits.train` fine-tunes and calibrates, `splits.test` judges.
+        folder: Where to keep the TFLite files, as `<name>.tflite`; thrown away if absent.
+        batch_size: Rows per training step of the fine-tuning.
+        seed: Seed of the fine-tuning and the calibration.
+        verbose: Whether to show progress.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        ValueError: If there is no recipe, or one has the name of the baseline.
+
+    Example:
+        >>> import masslib
+        >>> splits = masslib.data.load("digits")
+        >>> model = masslib.models.mlp(splits.input_shape, splits.num_classes)
+        >>> model.compile(loss="sparse_categorical_crossentropy")
+        >>> report = compare(model, {"int8": masslib.Quantize("int8")}, splits, verbose=False)
+        >>> list(report.table.index)
+        ['float', 'int8']
+    """
+    if not recipes or BASELINE in recipes:
+        raise ValueError(
+            f"recipes={list(recipes)}: expected at least one, none of them named {BASELINE!r} (the baseline)"
+        )
+    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
+        files = {BASELINE: export.tflite(model, Path(place, f"{BASELINE}.tflite"))}
+        for name, steps in bar(recipes.items(), title="compress", unit="recipe", visible=verbose):
+            small = compress(model, steps, splits.train, batch_size=batch_size, seed=seed, verbose=verbose)
+            files[name] = export.tflite(small, Path(place, f"{_file_name(name)}.tflite"))
+        evaluations = {
+            name: evaluate(path, splits.test)
+            for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose)
+        }
+        table = _table(files, evaluations)
+    return Comparison(table, evaluations, files if folder else {})
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_")
+
+
+def _table(files: dict[str, Path], evaluations: dict[str, Evaluation]) -> pd.DataFrame:
+    import pandas as pd
+
+    latencies = measure.latencies(files)
+    sizes = {name: measure.file_size(path) for name, path in files.items()}
+    rows = {
+        name: {
+            "accuracy": result.accuracy,
+            "drop_points": 100 * (evaluations[BASELINE].accuracy - result.accuracy),
+            "macro_f1": result.macro_f1,
+            "auc": result.auc,
+            "size_kb": sizes[name].raw / 1000,
+            "gzipped_kb": sizes[name].gzipped / 1000,
+            "times_smaller": sizes[BASELINE].gzipped / sizes[name].gzipped,
+            "median_ms": latencies[name].median_ms,
+            "p95_ms": latencies[name].p95_ms,
+        }
+        for name, result in evaluations.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")

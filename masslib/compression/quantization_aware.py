@@ -1,0 +1,71 @@
+"""Quantization-aware training: fine-tune the weights and the ranges that int8 will use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from masslib.bridge import support
+from masslib.bridge.toolkit import tfmot
+from masslib.compression.finetune import Tuner
+from masslib.compression.schemes import by_role, output_only, quantize_scope, scheme
+from masslib.compression.step import Training, split
+
+if TYPE_CHECKING:
+    import tf_keras
+
+
+@dataclass(frozen=True, repr=False)
+class QuantizeAware(Training):
+    """Fine-tune with int8 weights and activations emulated, so that the exported int8 file loses next to nothing.
+
+    The method is that of Jacob et al., "Quantization and training of neural networks for efficient
+    integer-arithmetic-only inference", 2018, by way of TFMOT. Zeros and clusters that earlier steps won are kept,
+    by TFMOT's PQAT, CQAT and PCQAT schemes. What TFMOT cannot quantize stays in float and is reported as skipped;
+    `masslib.diagnose` tells before.
+
+    It stands last in a recipe and needs no `Quantize`. `Compressed.model` is the tf_keras model that carries the
+    ranges; `masslib.export.tflite` writes it as int8.
+
+    Args:
+        epochs: Passes over the data.
+        max_steps: Upper limit of the training steps (batches), whatever the epochs.
+        learning_rate: Of the fine-tuning; that of the model's own optimizer if absent.
+
+    Example:
+        >>> QuantizeAware(max_steps=200)
+        QuantizeAware(max_steps=200)
+    """
+
+    order = 2
+
+    def apply(self, twin: tf_keras.Model, tuner: Tuner) -> tuple[tf_keras.Model, dict[str, str]]:
+        """Return a fine-tuned tf_keras model with ranges, and the layers left in float with the reason."""
+        import tf_keras
+
+        quantization = tfmot().quantization.keras
+        chosen, skipped = split(self, support.quantizable(twin))
+
+        # Without a range for its inputs the converter would leave a chosen layer in float as well.
+        entries = support.feeding(twin, chosen) & skipped.keys()
+
+        def annotated(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+            if layer.name in entries:
+                return quantization.quantize_annotate_layer(layer, output_only())
+            return quantization.quantize_annotate_layer(layer) if layer.name in chosen else layer
+
+        plan = tf_keras.models.clone_model(twin, clone_function=annotated)
+        with quantize_scope():
+            aware = quantization.quantize_apply(plan, scheme(skipped, preserving=True))
+            tuner.fit(aware, self)
+            # The preserving schemes train with copies of weights and masks that a finished model does not need.
+            result = quantization.quantize_apply(plan, scheme(skipped, preserving=False))
+        _copy_trained(aware, result)
+        return result, {name: f"stays in float: {reason}" for name, reason in skipped.items()}
+
+
+def _copy_trained(aware: tf_keras.Model, result: tf_keras.Model) -> None:
+    for source, target in zip(aware.layers, result.layers, strict=True):
+        trained = by_role(source)
+        for role, variable in by_role(target).items():
+            variable.assign(trained[role])

@@ -1,0 +1,10 @@
+"""From raw files to reproducible batches; NumPy until `Subset.batches()`."""
+
+from masslib.data.arrays import from_arrays
+from masslib.data.catalog import load
+from masslib.data.directory import from_directory
+from masslib.data.shards import read_shards, write_shards
+from masslib.data.splits import Splits
+from masslib.data.subset import Subset
+
+__all__ = ["Splits", "Subset", "from_arrays", "from_directory", "load", "read_shards", "write_shards"]

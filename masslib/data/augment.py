@@ -1,0 +1,122 @@
+"""Keras augmentation without state: what happens to a row depends on (seed, epoch, row) and nothing else.
+
+A Keras preprocessing layer draws from a seed that moves on with every call, so its result depends on the
+batch size, the order and the number of workers. Here every row is a call of its own, with seeds of its own,
+in a `keras.StatelessScope`, which leaves the layer itself as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+# A seed generator counts its calls in the second number of its state: room for a million calls each.
+_CALLS = 1 << 20
+
+
+def stateless(
+    layer: keras.layers.Layer, examples: np.ndarray, seed: int
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Makes a graph function of a Keras layer whose randomness is the row's own.
+
+    Args:
+        layer: a preprocessing layer, or a Sequential of such; it is called with `training=True`.
+        examples: a few float32 rows `(k, ...)` on which the layer is tried first.
+        seed: with epoch and row, all that the result depends on.
+
+    Returns:
+        A function of float32 rows `(b, ...)`, int row numbers `(b,)` and a scalar int64 epoch, giving float32
+        rows `(b, ...)`.
+
+    Raises:
+        TypeError: `layer` is no Keras layer.
+        ValueError: the layer mixes rows, or does not repeat itself from the same seeds.
+
+    Example:
+        >>> import keras, numpy as np, tensorflow as tf
+        >>> x = np.ones((2, 4, 4, 1), "float32")
+        >>> flip = stateless(keras.layers.RandomFlip(), x, seed=0)
+        >>> flip(x, tf.constant([0, 1]), tf.constant(0, tf.int64)).shape
+        TensorShape([2, 4, 4, 1])
+    """
+    import keras
+    import tensorflow as tf
+
+    _check(layer)
+    with tf.init_scope(), keras.StatelessScope():
+        layer(tf.constant(examples[:1]), training=True)  # builds it
+    weights = {id(variable) for variable in layer.weights}
+    seeds = [variable for variable in layer.variables if id(variable) not in weights]
+
+    def one_row(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        x, states = row
+        given = [(variable, states[k]) for k, variable in enumerate(seeds)]
+        with keras.StatelessScope(given) as scope:
+            changed = layer(x[tf.newaxis], training=True)
+        if len(scope.state_mapping) > len(seeds):  # it wrote to a variable that is no seed of its own
+            raise ValueError(
+                f"augment layer '{layer.name}' changes state other than its own seeds (a moving average, or "
+                "Keras' global seed generator), so its result would depend on the order of the batches. "
+                "Give the layer a keras.random.SeedGenerator attribute and draw from that."
+            )
+        return tf.cast(changed[0], tf.float32)
+
+    with tf.init_scope():  # eager, where errors are short
+        shape = one_row((tf.constant(examples[0]), _states(seed, 0, tf.range(1), len(seeds))[0])).shape
+
+    def apply(x: tf.Tensor, rows: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        inputs = (x, _states(seed, epoch, rows, len(seeds)))
+        return tf.map_fn(one_row, inputs, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+    _try(layer, apply, examples)
+    return apply
+
+
+def _states(seed: int, epoch: tf.Tensor | int, rows: tf.Tensor, count: int) -> tf.Tensor:
+    """Seed states `(b, count, 2)`: a random number of (seed, epoch) plus the row; each generator's range."""
+    import tensorflow as tf
+
+    pair = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    base = tf.random.stateless_uniform([], pair, minval=None, maxval=None, dtype=tf.int64, alg="philox")
+    first = tf.repeat((base + tf.cast(rows, tf.int64))[:, tf.newaxis], count, axis=1)
+    return tf.stack([first, tf.zeros_like(first) + tf.range(count, dtype=tf.int64) * _CALLS], axis=-1)
+
+
+def _check(layer: keras.layers.Layer) -> None:
+    import keras
+
+    if not isinstance(layer, keras.layers.Layer):
+        raise TypeError(
+            f"augment is {layer!r}, expected a Keras layer such as keras.layers.RandomFlip('horizontal'), or "
+            "a keras.Sequential of such layers."
+        )
+    for part in [layer, *getattr(layer, "layers", [])]:
+        if isinstance(part, keras.layers.MixUp | keras.layers.CutMix):
+            raise ValueError(
+                f"augment layer '{part.name}' ({type(part).__name__}) mixes the rows of a batch, so a row "
+                "would depend on its neighbours; expected a layer that changes each row alone. Map it over "
+                "batches() yourself."
+            )
+
+
+def _try(layer: keras.layers.Layer, apply: Callable, examples: np.ndarray) -> None:
+    """Traces and runs the function twice: Python's random numbers change by trace, TensorFlow's by run."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        inputs = (tf.constant(examples), tf.range(len(examples)), tf.constant(0, tf.int64))
+        # As concrete functions, because TensorFlow warns of functions that are traced often.
+        graphs = [tf.function(apply).get_concrete_function(*inputs) for _ in range(2)]
+        first, again = (graph(*inputs).numpy() for graph in graphs)
+    if not np.array_equal(first, again, equal_nan=True):
+        raise ValueError(
+            f"augment layer '{layer.name}' ({type(layer).__name__}) gives two results from the same seeds, "
+            "so runs could not be repeated: it draws from Python's, NumPy's or TensorFlow's global "
+            "generator. Use a layer that draws from a keras.random.SeedGenerator attribute."
+        )

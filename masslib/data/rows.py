@@ -1,0 +1,107 @@
+"""Turn row numbers into model input: the one place that knows where the rows of a `Subset` lie.
+
+`ArrayRows` keeps them in memory. Rows that lie in files derive from `Rows` and say how to read them as they are
+stored (`raw`) and how to choose some of them (`select`); `Subset`, its batches and its callers stay as they are.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Index: TypeAlias = int | slice | np.ndarray | list[int]
+
+
+class Rows(abc.ABC):
+    """Rows of one shape, stored in a type of their own and scaled when they are read.
+
+    Attributes:
+        shape: shape of one row.
+        dtype: type of the stored values.
+        scale: float32 factor applied to every value that is read.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, scale: float) -> None:
+        self.shape, self.dtype, self.scale = tuple(shape), np.dtype(dtype), np.float32(scale)
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    @abc.abstractmethod
+    def raw(self, rows: Index) -> np.ndarray:
+        """Some rows as they are stored, of type `dtype`."""
+
+    @abc.abstractmethod
+    def select(self, rows: slice | np.ndarray) -> Rows:
+        """Some of the rows, as rows of the same kind."""
+
+    def read(self, rows: Index) -> np.ndarray:
+        """Scaled float32 rows, a new array."""
+        return self.raw(rows).astype(np.float32) * self.scale
+
+    def reader(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """A function for use inside a graph: int row numbers `(b,)` -> scaled float32 rows `(b, ...)`.
+
+        Here it calls `raw`, so that a graph gets the bits that `read` gives.
+        """
+        import tensorflow as tf
+
+        def read(rows: tf.Tensor) -> tf.Tensor:
+            batch = tf.numpy_function(self.raw, [rows], tf.as_dtype(self.dtype), stateful=False)
+            return self._scaled(tf.ensure_shape(batch, [None, *self.shape]))
+
+        return read
+
+    def _scaled(self, batch: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        batch = tf.cast(batch, tf.float32)
+        return batch if self.scale == 1 else batch * self.scale
+
+    def __repr__(self) -> str:
+        return f"{self.dtype}" if self.scale == 1 else f"{self.dtype} x {self.scale:.4g}"
+
+
+class ArrayRows(Rows):
+    """Rows `(n, ...)` of a NumPy array.
+
+    Args:
+        x: `(n, ...)` array; it is not copied.
+        scale: float32 factor applied to every value that is read.
+
+    Example:
+        >>> ArrayRows(np.array([[0, 8], [4, 16]], np.uint8), 1 / 16).read([1])
+        array([[0.25, 1.  ]], dtype=float32)
+    """
+
+    def __init__(self, x: np.ndarray, scale: float) -> None:
+        super().__init__(x.shape[1:], x.dtype, scale)
+        self._x = x
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def raw(self, rows: Index) -> np.ndarray:
+        """Some rows as they are stored; a slice shares the memory."""
+        return self._x[rows]
+
+    def select(self, rows: slice | np.ndarray) -> ArrayRows:
+        """Some of the rows; a slice shares the memory."""
+        return ArrayRows(self._x[rows], self.scale)
+
+    def reader(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """See `Rows.reader`; this one gathers the rows from a tensor."""
+        import tensorflow as tf
+
+        # Eager and on the CPU wherever this is called: a graph would store the data as a constant of its own,
+        # a GPU would hand every batch back to the CPU, where tf.data works.
+        with tf.init_scope(), tf.device("CPU:0"):
+            x = tf.constant(self._x)
+        return lambda rows: self._scaled(tf.gather(x, rows))

@@ -1,0 +1,212 @@
+"""`Subset`: float32 inputs and labels that turn into reproducible batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from masslib.data import batches as _batches
+from masslib.data.rows import Rows
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+class Subset:
+    """Inputs and labels; NumPy until `batches()`. Made by `from_arrays`, `from_dataset`, `read_shards`, `load`.
+
+    Attributes:
+        rows: where the inputs lie: `rows.raw(numbers)` gives them as they are stored, unscaled.
+        y: labels, int32 `(n,)` for classes, float32 `(n,)` or `(n, k)` for regression.
+        classes: names of the classes, or None.
+
+    Example:
+        >>> from masslib.data import from_arrays
+        >>> subset = from_arrays(np.zeros((6, 8, 8), np.uint8), [0, 1, 0, 1, 0, 1])
+        >>> subset
+        Subset(6 rows of (8, 8, 1), uint8 x 0.003922, labels int32)
+        >>> x, y = subset[:2]
+        >>> x.shape, x.dtype, y
+        ((2, 8, 8, 1), dtype('float32'), array([0, 1], dtype=int32))
+    """
+
+    def __init__(self, rows: Rows, y: np.ndarray, classes: list[str] | None = None) -> None:
+        self.rows, self.y, self.classes = rows, y, classes
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: tf.data.Dataset,
+        *,
+        classes: Sequence[str] | None = None,
+        scale: float | None = None,
+        max_bytes: int = 2**31,
+    ) -> Subset:
+        """Reads a `tf.data.Dataset` of `(x, y)` to its end and keeps the arrays, as `from_arrays` would.
+
+        Args:
+            dataset: batches of rows, or single rows, if `y` is a scalar.
+            classes: names of the classes.
+            scale: as in `from_arrays`: by default 1/255 for uint8 images, else 1.
+            max_bytes: how much `x` and `y` may take. While they are put together, they take twice as much.
+
+        Raises:
+            TypeError: no dataset, or one whose elements are no pairs of tensors.
+            ValueError: the dataset is empty, endless or larger than `max_bytes`, or its rows have several shapes;
+                and as `from_arrays`.
+
+        Example:
+            >>> import tensorflow as tf
+            >>> dataset = tf.data.Dataset.from_tensor_slices((np.zeros((6, 8, 8), np.uint8), [0, 1] * 3))
+            >>> Subset.from_dataset(dataset.batch(4))
+            Subset(6 rows of (8, 8, 1), uint8 x 0.003922, labels int32)
+        """
+        from masslib.data.arrays import from_arrays
+        from masslib.data.materialize import arrays
+
+        x, y = arrays(dataset, max_bytes)
+        return from_arrays(x, y, classes=classes, scale=scale)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch."""
+        return self.rows.shape
+
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled float32 inputs and labels of some rows, as NumPy.
+
+        Raises:
+            TypeError: `rows` is no int, slice, int array or boolean mask.
+            IndexError: a row outside the subset.
+        """
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            if (rows.dtype.kind, rows.ndim) not in {("i", 0), ("i", 1), ("u", 0), ("u", 1), ("b", 1)}:
+                raise TypeError(
+                    f"rows are {rows.dtype} of shape {rows.shape}, expected an int, a slice, a 1-D array of "
+                    "ints or a mask."
+                )
+        return self.rows.read(rows), self.y[rows]
+
+    def take(self, n: int) -> Subset:
+        """The first `n` rows; they share the memory.
+
+        Raises:
+            ValueError: `n` is below 1 or above `len(self)`.
+
+        Example:
+            >>> from masslib.data import from_arrays
+            >>> len(from_arrays(np.zeros((6, 2)), range(6)).take(4))
+            4
+        """
+        return self.select(slice(0, _batches.whole("n", n, 1, len(self))))
+
+    def sample(self, n: int, seed: int = 0) -> Subset:
+        """`n` random rows without replacement, each class in proportion (`sklearn.utils.resample`).
+
+        Raises:
+            ValueError: `n` is below 1 or above `len(self)`.
+
+        Example:
+            >>> from masslib.data import from_arrays
+            >>> np.bincount(from_arrays(np.zeros((9, 2)), [0, 0, 0, 0, 0, 0, 1, 1, 1]).sample(6).y)
+            array([4, 2])
+        """
+        from sklearn.utils import resample
+
+        n = _batches.whole("n", n, 1, len(self))
+        stratify = self.y if self.y.dtype.kind == "i" else None
+        rows = resample(np.arange(len(self)), replace=False, n_samples=n, stratify=stratify, random_state=seed)
+        return self.select(rows)
+
+    def select(self, rows: slice | np.ndarray) -> Subset:
+        """A subset of some rows, in the given order; of rows in memory an int array makes a copy.
+
+        Example:
+            >>> from masslib.data import from_arrays
+            >>> from_arrays(np.zeros((6, 2)), range(6)).select(np.array([5, 0])).y
+            array([5, 0], dtype=int32)
+        """
+        return Subset(self.rows.select(rows), self.y[rows], self.classes)
+
+    def steps(self, batch_size: int, replicas: int = 1) -> int:
+        """Batches in one epoch of `batches(batch_size, replicas=replicas)`.
+
+        Raises:
+            TypeError, ValueError: `batch_size` is no positive integer divisible by `replicas`.
+
+        Example:
+            >>> from masslib.data import from_arrays
+            >>> from_arrays(np.zeros((10, 2)), range(10)).steps(4)
+            3
+        """
+        return _batches.plan(len(self), batch_size, replicas)[2]
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        epoch: int = 0,
+        epochs: int = 1,
+        start: int = 0,
+        replicas: int = 1,
+        shard: tuple[int, int] | None = None,
+        augment: keras.layers.Layer | None = None,
+    ) -> tf.data.Dataset:
+        """A dataset of `(x, y)` batches: float32 `(b, ...)` and labels `(b,)`; its cardinality is known.
+
+        Every epoch is a permutation that (seed, epoch) decide (`tf.random.experimental.stateless_shuffle`).
+        The same arguments give the same bits, with the same version of TensorFlow.
+
+        Args:
+            batch_size: global batch; above `len(self)` it means one batch of all rows.
+            shuffle: False keeps the order of the rows.
+            seed: fits in 64 bits.
+            epoch: number of the first epoch.
+            epochs: how many epochs follow one another; with 0 the dataset is empty.
+            start: step of the first epoch to begin with; what follows equals the rest of the undisturbed
+                dataset.
+            replicas: every global batch is a multiple of this. What is left over at the end of an epoch is
+                dropped, with a warning that says how many rows.
+            shard: `(rank, workers)`: of every global batch the part of one worker, the ranks following one
+                another; `replicas`, those of all workers together, must be a multiple of `workers`.
+            augment: Keras preprocessing layer or Sequential of such, applied to each row after scaling
+                (images are in [0, 1]). Its randomness is that of (seed, epoch, row number in the subset)
+                alone.
+
+        Raises:
+            TypeError: an argument of the wrong type; `augment` is no Keras layer.
+            ValueError: a number out of range; `batch_size` is not divisible by `replicas`; fewer rows than
+                replicas; an `augment` layer that mixes rows or does not follow its seeds.
+
+        Example:
+            >>> from masslib.data import from_arrays
+            >>> subset = from_arrays(np.zeros((10, 2)), range(10))
+            >>> [len(y) for x, y in subset.batches(4)]
+            [4, 4, 2]
+        """
+        return _batches.batches(
+            self.rows,
+            self.y,
+            batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            epoch=epoch,
+            epochs=epochs,
+            start=start,
+            replicas=replicas,
+            shard=shard,
+            augment=augment,
+        )
+
+    def __repr__(self) -> str:
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        return f"Subset({len(self)} rows of {self.input_shape}, {self.rows!r}, labels {self.y.dtype}{classes})"

@@ -1,0 +1,105 @@
+"""What must be refused before a conversion is tried, because it would fail obscurely or answer nonsense."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+# Standardized columns stay below this; pixels of 0-255 do not.
+_USUAL = 20.0
+_UNSTRIPPED = {"PruneLowMagnitude": "strip_pruning", "ClusterWeights": "strip_clustering"}
+
+
+def learned_ranges(model: Any) -> bool:
+    """Tell whether quantization-aware training has given the model its int8 ranges.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If the model is one that cannot be exported as it is.
+    """
+    if not hasattr(model, "layers") or not hasattr(model, "export"):
+        raise TypeError(f"expected a Keras model, got {type(model).__name__}; pass `compressed.model`")
+    aware = False
+    for layer in _flat(model):
+        kind = type(layer).__name__
+        if type(layer).__module__.startswith("tensorflow_model_optimization."):
+            _check_wrapper(layer.name, kind)
+            aware |= kind.startswith("QuantizeWrapper")
+        policy = getattr(layer, "dtype_policy", None)
+        if getattr(policy, "quantization_mode", None):
+            raise ValueError(
+                f"layer {layer.name!r} was quantized by Keras ({policy.name}), which TFLite cannot hold; export the "
+                "model as it was before model.quantize(...), with masslib.Quantize('int8') or QuantizeAware()"
+            )
+    return aware
+
+
+def check_sparse(sparse: bool, precision: str) -> None:
+    """Refuse the sparse encoding together with any quantization: TFLite writes files then that cannot be loaded."""
+    if sparse and precision != "float32":
+        raise ValueError(
+            f"sparse=True works for float32 files only, and this model is to be {precision}; leave one of them out "
+            "(zeros of a quantized file are small too, once it is gzipped)"
+        )
+
+
+def check_calibration(rows: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return the calibration rows as float32, or raise when the ranges measured on them would be nonsense.
+
+    Args:
+        rows: `(n, *shape)`.
+        shape: Input shape of the model without the batch.
+
+    Raises:
+        TypeError: If they are not numbers.
+        ValueError: If there are none, or they have another shape, or hold NaN or infinity.
+    """
+    rows = np.asarray(() if rows is None else rows)
+    if rows.dtype.kind not in "fiub":
+        raise TypeError(f"the calibration rows have dtype {rows.dtype}; expected numbers")
+    if not rows.size:
+        raise ValueError("there are no calibration rows; int8 and int16x8 measure the ranges of activations on some")
+    fits = rows.ndim == len(shape) + 1 and all(
+        want in (None, got) for want, got in zip(shape, rows.shape[1:], strict=True)
+    )
+    if not fits:
+        raise ValueError(f"the calibration rows have shape {rows.shape}; the model takes (n, *{shape})")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{int((~np.isfinite(rows)).sum())} calibration values are NaN or infinite; clean the data")
+    _warn_of_odd_ranges(rows)
+    return np.ascontiguousarray(rows, "float32")
+
+
+def _warn_of_odd_ranges(rows: np.ndarray) -> None:
+    low, high = float(rows.min()), float(rows.max())
+    if low == high:
+        problem = f"are constant ({low:g})"
+    elif max(-low, high) > _USUAL:
+        problem = f"range from {low:g} to {high:g}, which looks unnormalised"
+    else:
+        return
+    warnings.warn(
+        f"the calibration rows {problem}; the int8 ranges fit only inputs like them, so calibrate with the data "
+        "the model was trained on",
+        stacklevel=4,
+    )
+
+
+def _check_wrapper(name: str, kind: str) -> None:
+    if kind in _UNSTRIPPED or kind.startswith("ClusterWeights"):
+        strip = _UNSTRIPPED.get(kind, "strip_clustering")
+        raise ValueError(
+            f"layer {name!r} is still wrapped by TFMOT ({kind}), so the file would hold its masks and copies; call "
+            f"tfmot's {strip}(model) first, or let masslib.compress do it all"
+        )
+    if kind == "QuantizeAnnotate":
+        raise ValueError(f"layer {name!r} is annotated for quantization only; call tfmot's quantize_apply and train it")
+
+
+def _flat(model: Any) -> list[Any]:
+    found: list[Any] = []
+    for layer in model.layers:
+        found += _flat(layer) if hasattr(layer, "layers") and hasattr(layer, "inputs") else [layer]
+    return found

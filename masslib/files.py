@@ -1,0 +1,123 @@
+"""Files that appear whole or not at all, and that can tell whether they were damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_MARK = b"masslib:sha256:"
+_BLANK = b"0" * 64
+
+BLANK_SEAL = _MARK + _BLANK
+"""Bytes that a writer places once in its file, for `seal` to fill in."""
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file or folder under a temporary name and move it into place when all went well.
+
+    When the block raises, what stood at `path` before is untouched and the temporary files are gone.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> target = pathlib.Path(tempfile.mkdtemp()) / "deep" / "note.txt"
+        >>> with replacing(target) as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> target.read_text()
+        'whole'
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays, because some writers choose the format by it.
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}-{target.name}")
+    try:
+        yield temporary
+        _move(temporary, target)
+    finally:
+        _remove(temporary)
+
+
+def _move(temporary: Path, target: Path) -> None:
+    if not temporary.is_dir():
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+    if temporary.is_dir() and target.exists():
+        # A folder cannot be replaced in one step: the old one steps aside first.
+        with _aside(target):
+            os.rename(temporary, target)
+    else:
+        os.replace(temporary, target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too, is to survive a power cut
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[None]:
+    """Move `target` aside; put it back when the block raises, remove it when the block succeeds."""
+    aside = target.with_name(f".{uuid.uuid4().hex[:8]}-old-{target.name}")
+    os.rename(target, aside)
+    try:
+        yield
+    except BaseException:
+        os.rename(aside, target)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def seal(path: Path) -> str:
+    """Fill the blank seal inside a file with the SHA-256 of the file as it was with the blank one.
+
+    Returns:
+        The checksum as 64 hexadecimal digits.
+
+    Raises:
+        ValueError: If the file holds no blank seal.
+    """
+    with open(path, "rb+") as file, mmap.mmap(file.fileno(), 0) as content:
+        at = content.rfind(BLANK_SEAL)
+        if at < 0:
+            raise ValueError(f"{path} holds no blank seal to fill in")
+        checksum = hashlib.sha256(content).hexdigest()
+        content[at + len(_MARK) : at + len(BLANK_SEAL)] = checksum.encode()
+    return checksum
+
+
+def sealed(path: Path) -> bool:
+    """Tell whether a file carries its own checksum; raise `ValueError` when it does not match.
+
+    The file is mapped, not read into memory, whatever its size.
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        at = content.rfind(_MARK)
+        if at < 0:
+            return False
+        start, end = at + len(_MARK), at + len(BLANK_SEAL)
+        found = content[start:end]
+        digest = hashlib.sha256()
+        with memoryview(content) as view:
+            for part in (view[:start], _BLANK, view[end:]):
+                digest.update(part)
+                if isinstance(part, memoryview):
+                    part.release()
+    if found != digest.hexdigest().encode():
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 is {digest.hexdigest()}, the file says "
+            f"{found.decode(errors='replace')}; make or copy it again"
+        )
+    return True

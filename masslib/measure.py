@@ -1,0 +1,252 @@
+"""How big and how fast an exported model is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from masslib.stored import sparsity
+
+__all__ = ["FileSize", "Latency", "file_size", "latencies", "latency", "sparsity"]
+
+_READ_BYTES = 2**20
+_LEAST_RUNS = 20
+_BLOCK = 10
+
+
+class FileSize(NamedTuple):
+    """Size of an exported model in bytes, as it lies on disk and as it travels."""
+
+    raw: int
+    gzipped: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one call of `predict`, made by `latency` and `latencies`.
+
+    Attributes:
+        median_ms: Median over the runs, in ms.
+        p95_ms: 95th percentile over the runs, in ms.
+        runs: Timed calls that were really made.
+        batch_size: Rows per call.
+        threads: CPU threads the model was loaded with; None where masslib did not set them (a model
+            loaded by the caller, or a format that TensorFlow runs with its own setting).
+    """
+
+    median_ms: float
+    p95_ms: float
+    runs: int
+    batch_size: int
+    threads: int | None
+
+
+def file_size(path: str | os.PathLike[str]) -> FileSize:
+    """Count the bytes of a file or folder, and what gzip leaves of them.
+
+    `gzipped` is the length of `gzip.compress(content, 9, mtime=0)`, summed over the files; so it depends on
+    the contents alone. Files are read in pieces of 1 MiB, whatever their size.
+
+    Args:
+        path: An exported file, or a folder such as a SavedModel, all files of which count.
+
+    Returns:
+        A `FileSize(raw, gzipped)` in bytes.
+
+    Raises:
+        FileNotFoundError: If nothing lies at `path`.
+        ValueError: If the folder holds no files.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "zeros.bin"
+        >>> _ = path.write_bytes(bytes(100_000))
+        >>> file_size(path)
+        FileSize(raw=100000, gzipped=132)
+    """
+    path = _existing(path)
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
+    if not files:
+        raise ValueError(f"{path} holds no files; expected an exported model")
+    sizes = [_sizes(file) for file in files]
+    return FileSize(sum(raw for raw, _ in sizes), sum(gzipped for _, gzipped in sizes))
+
+
+def latency(
+    model: Any,
+    *,
+    batch_size: int = 1,
+    threads: int = 1,
+    runs: int = 200,
+    warmup: int = 20,
+    seed: int = 0,
+    max_seconds: float = 5.0,
+) -> Latency:
+    """Time `predict` of one model; see `latencies`, of which this is the case of one model.
+
+    Example:
+        >>> class Doubler:
+        ...     input_shape = (4,)
+        ...     def predict(self, x, *, batch_size):
+        ...         return 2 * x
+        >>> latency(Doubler(), runs=50).runs
+        50
+    """
+    options = {"batch_size": batch_size, "threads": threads, "runs": runs, "warmup": warmup}
+    return latencies({"model": model}, **options, seed=seed, max_seconds=max_seconds)["model"]
+
+
+def latencies(
+    models: Mapping[str, Any],
+    *,
+    batch_size: int = 1,
+    threads: int = 1,
+    runs: int = 200,
+    warmup: int = 20,
+    seed: int = 0,
+    max_seconds: float = 5.0,
+) -> dict[str, Latency]:
+    """Time `predict` of several models in turns, so that they can be compared with each other.
+
+    The models take turns of a few calls each, in changing order, so that a machine that slows down slows
+    all of them alike. Every call is timed by itself, on one random batch that stays the same.
+
+    Args:
+        models: Name -> path of an exported file, or a loaded `masslib.runtime.Predictor`. Files are loaded
+            for the measurement and closed.
+        batch_size: Rows per call.
+        threads: CPU threads for the `.tflite` files among `models`.
+        runs: Timed calls per model.
+        warmup: Calls per model that are not timed.
+        seed: Of the random batch, uniform in [0, 1).
+        max_seconds: A model that has been timed for so long, in s, stops after 20 runs or more; its warm-up
+            ends after so long too.
+
+    Returns:
+        Name -> `Latency`, in the order of `models`.
+
+    Raises:
+        FileNotFoundError: If nothing lies at a path.
+        TypeError: If a model is neither a path nor loaded.
+        ValueError: If a number is out of range, `models` is empty, or an input shape has open dimensions.
+
+    References:
+        Random interleaving of repetitions: Google Benchmark, `--benchmark_enable_random_interleaving`.
+    """
+    _check_counts(batch_size=(batch_size, 1), threads=(threads, 1), runs=(runs, 1), warmup=(warmup, 0))
+    if not max_seconds > 0:
+        raise ValueError(f"max_seconds={max_seconds!r}: expected a positive number of seconds")
+    if not isinstance(models, Mapping) or not models:
+        raise ValueError(f"models={models!r}: expected a dict of at least one name and its path or Predictor")
+    with contextlib.ExitStack() as stack:
+        timers = {
+            name: _Timer(*_loaded(name, model, threads, stack), batch_size, seed, runs, max_seconds)
+            for name, model in models.items()
+        }
+        for timer in timers.values():
+            timer.warm_up(warmup)
+        order = list(timers.values())
+        while any(not timer.finished() for timer in order):
+            for timer in order:
+                timer.run_block()
+            order.reverse()
+        return {name: timer.result() for name, timer in timers.items()}
+
+
+class _Timer:
+    """The timed calls of one model on its fixed batch."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        threads: int | None,
+        batch_size: int,
+        seed: int,
+        runs: int,
+        max_seconds: float,
+    ):
+        shape = tuple(model.input_shape)
+        if None in shape:
+            raise ValueError(f"{name!r} takes inputs of shape {shape}; expected one without open dimensions")
+        self._predict = model.predict
+        self._x = np.random.default_rng(seed).random((batch_size, *shape), dtype="float32")
+        self._threads, self._runs, self._max_ns = threads, runs, max_seconds * 1e9
+        self._times: list[int] = []
+        self._spent_ns = 0
+
+    def warm_up(self, calls: int) -> None:
+        end = time.perf_counter_ns() + self._max_ns
+        for _ in range(calls):
+            self._predict(self._x, batch_size=len(self._x))
+            if time.perf_counter_ns() > end:
+                break
+
+    def run_block(self) -> None:
+        if self.finished():
+            return
+        # Not timed: the caches still hold the other models, which makes this call up to a fifth slower.
+        self._predict(self._x, batch_size=len(self._x))
+        for _ in range(_BLOCK):
+            if self.finished():
+                return
+            start = time.perf_counter_ns()
+            self._predict(self._x, batch_size=len(self._x))
+            self._times.append(time.perf_counter_ns() - start)
+            self._spent_ns += self._times[-1]
+
+    def finished(self) -> bool:
+        made = len(self._times)
+        return made >= self._runs or (made >= _LEAST_RUNS and self._spent_ns >= self._max_ns)
+
+    def result(self) -> Latency:
+        median, p95 = np.percentile(self._times, [50, 95]) / 1e6
+        return Latency(float(median), float(p95), len(self._times), len(self._x), self._threads)
+
+
+def _loaded(name: str, model: Any, threads: int, stack: contextlib.ExitStack) -> tuple[str, Any, int | None]:
+    """Name, something with `predict`, and its number of threads if masslib set it."""
+    if isinstance(model, str | os.PathLike):
+        from masslib import runtime
+
+        predictor = stack.enter_context(contextlib.closing(runtime.load(_existing(model), threads=threads)))
+        return name, predictor, threads if predictor.format == "tflite" else None
+    # Keras models have both names too, but their predict() sets up a data pipeline at every call.
+    if not hasattr(model, "predict") or not hasattr(model, "input_shape") or hasattr(model, "fit"):
+        raise TypeError(
+            f"{name!r} is a {type(model).__name__}; expected the path of an exported file or a loaded "
+            "Predictor; export a Keras model first, its predict() costs milliseconds by itself"
+        )
+    return name, model, getattr(model, "threads", None)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; export a model there first")
+    return path
+
+
+def _sizes(file: Path) -> tuple[int, int]:
+    raw = gzipped = 0
+    # 31: a window of 2**15 and a gzip header, which zlib writes with no name and a time of 0.
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    with open(file, "rb") as stream:
+        while piece := stream.read(_READ_BYTES):
+            raw += len(piece)
+            gzipped += len(packer.compress(piece))
+    return raw, gzipped + len(packer.flush())
+
+
+def _check_counts(**counts: tuple[Any, int]) -> None:
+    for name, (value, least) in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name}={value!r}: expected a whole number of at least {least}")

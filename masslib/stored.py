@@ -1,0 +1,142 @@
+"""What lies in a TFLite file: its weights, read without TensorFlow and without running the model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from masslib.files import sealed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TYPES = {
+    "FLOAT32": "float32",
+    "FLOAT16": "float16",
+    "FLOAT64": "float64",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT4": "int4",
+}
+
+
+def sparsity(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Count zeros and distinct values in every stored weight tensor of a TFLite file.
+
+    It shows whether pruning and clustering arrived in the file. A kernel whose batch normalization was folded into
+    it, or that is quantized per channel, keeps its clusters within each output channel.
+
+    Args:
+        path: A `.tflite` file.
+
+    Returns:
+        One row per tensor of weights or biases, indexed by its name. Columns: `shape` (in the order of TFLite, that is
+        output channels first), `dtype`, `zeros` (a fraction; of quantized weights, those equal to the zero point),
+        `distinct` (number of different values), `distinct_per_channel` (the same within the output channel that has
+        most), `bytes` (as stored).
+
+    Raises:
+        FileNotFoundError: If nothing lies at `path`.
+        ValueError: If it is not a TFLite file, or damaged.
+
+    References:
+        The schema of TFLite, by `ai_edge_litert.schema_py_generated`.
+
+    Example:
+        >>> import masslib, tempfile
+        >>> path = masslib.export.tflite(masslib.models.mlp((4,), 3), tempfile.mkdtemp() + "/mlp.tflite")
+        >>> table = masslib.measure.sparsity(path)
+        >>> int(table["bytes"].max()), float(table["zeros"].round(3).min())
+        (120000, 0.0)
+    """
+    import pandas as pd
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = _content(Path(path))
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    names = {value: _TYPES[name] for name, value in vars(schema.TensorType).items() if name in _TYPES}
+    rows = [
+        _row(tensor, names[tensor.type], data)
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if tensor.type in names
+        and (data := _bytes(model.buffers[tensor.buffer], content)).size
+        and _is_weight(tensor, names[tensor.type])
+    ]
+    columns = ["name", "shape", "dtype", "zeros", "distinct", "distinct_per_channel", "bytes"]
+    return pd.DataFrame(rows, columns=columns).set_index("name")
+
+
+def _content(path: Path) -> bytes:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; export a model there first")
+    content = path.read_bytes() if path.is_file() else b""
+    if content[4:8] != b"TFL3":
+        raise ValueError(f"{path} is not a TFLite file: it does not carry the identifier 'TFL3' at byte 4")
+    sealed(path)
+    return content
+
+
+def _bytes(buffer: Any, content: bytes) -> np.ndarray:
+    if buffer.data is not None:
+        return np.asarray(buffer.data, "uint8")
+    # Beyond 2 GB the data lie behind the flatbuffer; an offset of 1 marks a place not filled in.
+    if buffer.offset > 1:
+        return np.frombuffer(content, "uint8", buffer.size, buffer.offset)
+    return np.zeros(0, "uint8")
+
+
+def _is_weight(tensor: Any, dtype: str) -> bool:
+    """Tell weights from shapes, axes and paddings, which are integers without a scale, and from single constants."""
+    if tensor.shape is None or not len(tensor.shape):
+        return False
+    return "float" in dtype or _scales(tensor) > 0
+
+
+def _scales(tensor: Any) -> int:
+    scale = tensor.quantization.scale if tensor.quantization else None
+    return 0 if scale is None else len(scale)
+
+
+def _row(tensor: Any, dtype: str, data: np.ndarray) -> tuple[Any, ...]:
+    shape = tuple(int(size) for size in tensor.shape)
+    values = _unpacked(data) if dtype == "int4" else data.view(dtype)
+    if tensor.sparsity is not None:
+        # Only blocks that hold something are stored.
+        total, stored = int(np.prod(shape)), np.unique(values[values != 0])
+        distinct = len(stored) + (np.count_nonzero(values) < total)
+        return (_name(tensor), shape, dtype, 1 - np.count_nonzero(values) / total, distinct, distinct, data.size)
+    axis = _channel_axis(tensor, shape)
+    channels = np.moveaxis(values[: np.prod(shape)].reshape(shape), axis, 0).reshape(shape[axis], -1)
+    zero = np.asarray(tensor.quantization.zeroPoint if "int" in dtype else 0).reshape(-1, 1)
+    return (
+        _name(tensor),
+        shape,
+        dtype,
+        float(np.mean(channels == zero)),
+        len(np.unique(channels)),
+        max(len(np.unique(channel)) for channel in channels),
+        data.size,
+    )
+
+
+def _name(tensor: Any) -> str:
+    # The converter joins the names of all operations that it has folded together.
+    return tensor.name.decode().split(";")[0]
+
+
+def _channel_axis(tensor: Any, shape: tuple[int, ...]) -> int:
+    if _scales(tensor) > 1:
+        return int(tensor.quantization.quantizedDimension)
+    return 3 if len(shape) == 4 and shape[0] == 1 else 0
+
+
+def _unpacked(data: np.ndarray) -> np.ndarray:
+    """Two numbers of 4 bits lie in a byte, the first in its lower half."""
+    halves = np.stack([data & 15, data >> 4], axis=-1).reshape(-1).astype("int8")
+    return np.where(halves > 7, halves - 16, halves)

@@ -1,0 +1,6 @@
+"""One training loop for Keras 3 models, on one device and on several."""
+
+from masslib.train.loop import fit
+from masslib.train.schedule import scaled_schedule
+
+__all__ = ["fit", "scaled_schedule"]

@@ -1,0 +1,139 @@
+"""What `fit` is fed with: batches for every epoch, from whatever the caller passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from masslib.data import Subset, from_arrays
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+@dataclass
+class Feed:
+    """Batches of every epoch, to be begun at any epoch and step.
+
+    Attributes:
+        steps: Batches per epoch; None while a dataset does not know its length.
+        rows: Rows per epoch, None for a dataset.
+        sample: Returns a few rows, `(x, y)` or with their weights.
+    """
+
+    steps: int | None
+    rows: int | None
+    sample: Callable[[], tuple]
+    _open: Callable[[int, int], tf.data.Dataset]
+    _spans_epochs: bool
+    _iterator: Iterator | None = None
+
+    def start(self, epoch: int, step: int) -> Iterator:
+        """Return an iterator that begins with a step of an epoch; ask again at the start of every epoch."""
+        if self._iterator is None or not self._spans_epochs:
+            self._iterator = iter(self._open(epoch, step))
+        return self._iterator
+
+
+def feed(
+    x: Any,
+    y: Any,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    epochs: int,
+    parts: int,
+    class_weight: Mapping[int, float] | None = None,
+    augment: keras.layers.Layer | None = None,
+) -> Feed:
+    """Make the feed of a training; every batch is a multiple of `parts` rows."""
+    import tensorflow as tf
+
+    weigh = _weigher(class_weight)
+    if not isinstance(x, tf.data.Dataset):
+        subset = as_subset(x, y)
+
+        def open_subset(epoch: int, step: int) -> tf.data.Dataset:
+            batches = subset.batches(
+                batch_size,
+                shuffle=shuffle,
+                seed=seed,
+                epoch=epoch,
+                epochs=epochs - epoch,
+                start=step,
+                replicas=parts,
+                augment=augment,
+            )
+            return batches.map(weigh) if weigh else batches
+
+        return Feed(subset.steps(batch_size, parts), len(subset), lambda: subset[:parts], open_subset, True)
+    if y is not None:
+        raise ValueError("y was passed beside a tf.data.Dataset; the dataset must yield (x, y) itself")
+    if augment is not None:
+        raise ValueError("augment was passed beside a tf.data.Dataset; apply it there with dataset.map(...)")
+    cardinality = int(x.cardinality())
+    if cardinality == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("the dataset never ends; cut it with dataset.take(steps_per_epoch)")
+    dataset = x.map(_cutter(parts)) if parts > 1 else x
+    dataset = dataset.map(weigh) if weigh else dataset
+    steps = cardinality if cardinality >= 0 else None
+    return Feed(steps, None, lambda: next(iter(dataset)), lambda epoch, step: dataset.skip(step), False)
+
+
+def as_subset(x: Any, y: Any = None) -> Subset:
+    """Make a `Subset` of what was passed as x and y."""
+    if isinstance(x, Subset):
+        if y is not None:
+            raise ValueError("y was passed beside a Subset, which has its own labels; leave y out")
+        return x
+    if y is None:
+        raise TypeError(f"expected a Subset, a tf.data.Dataset, or arrays x and y; got {type(x).__name__} and no y")
+    return from_arrays(x, y)
+
+
+def validation_batches(data: Any, batch_size: int) -> tf.data.Dataset | None:
+    """Make batches of what was passed as validation_data."""
+    import tensorflow as tf
+
+    if data is None or isinstance(data, tf.data.Dataset):
+        return data
+    if isinstance(data, tuple) and len(data) != 2:
+        raise ValueError(f"validation_data: expected a pair (x, y), got {len(data)} values")
+    subset = as_subset(*data) if isinstance(data, tuple) else as_subset(data)
+    return subset.batches(batch_size, shuffle=False)
+
+
+def _cutter(parts: int) -> Any:
+    """Cut the batches of a user's dataset to a multiple of `parts` rows; a batch with fewer is an error."""
+    import tensorflow as tf
+
+    def cut(*batch: Any) -> Any:
+        rows = tf.shape(tf.nest.flatten(batch)[0])[0]
+        kept = rows - rows % parts
+        message = f"a batch of the dataset has fewer rows than the {parts} parts it is computed in"
+        with tf.control_dependencies([tf.debugging.assert_positive(kept, message)]):
+            return tf.nest.map_structure(lambda tensor: tensor[:kept], batch)
+
+    return cut
+
+
+def _weigher(class_weight: Mapping[int, float] | None) -> Any:
+    """Turn class weights into the weights of rows, as Keras does."""
+    import tensorflow as tf
+
+    if class_weight is None:
+        return None
+    if sorted(class_weight) != list(range(len(class_weight))):
+        raise ValueError(
+            f"class_weight has the classes {sorted(class_weight)}; expected a weight for every class from 0 on"
+        )
+    table = tf.constant([float(class_weight[label]) for label in range(len(class_weight))])
+
+    def weigh(x: Any, y: tf.Tensor, weight: tf.Tensor | None = None) -> tuple:
+        rows = tf.gather(table, tf.cast(tf.reshape(y, [-1]), tf.int32))
+        return x, y, rows if weight is None else rows * tf.cast(weight, rows.dtype)
+
+    return weigh

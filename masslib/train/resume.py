@@ -1,0 +1,109 @@
+"""Where a training stands, and how it goes on after it was interrupted."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from masslib.checkpoint import Checkpoints
+from masslib.train.state import State
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Journal:
+    """The position of a training, kept in its checkpoints together with its state.
+
+    Attributes:
+        epoch: The current epoch, from 0.
+        step: Steps made in it.
+        total: Steps made since the beginning.
+    """
+
+    def __init__(self, model: keras.Model, state: State, checkpoints: Checkpoints | None, settings: Mapping[str, Any]):
+        self.epoch = self.step = self.total = 0
+        self._model, self._state, self._checkpoints = model, state, checkpoints
+        self._settings = dict(settings)
+
+    def resume(self) -> bool:
+        """Go to where the newest checkpoint was made; tell whether there is anything left to do.
+
+        Raises:
+            ValueError: If the checkpoint was made by a training with other settings or of another model.
+        """
+        found = self._checkpoints.newest() if self._checkpoints else None
+        if found is None:
+            self._state.part_seeds()
+            return True
+        arrays, about = found
+        different = [
+            f"{name}={value!r}, in the checkpoint {about['settings'].get(name)!r}"
+            for name, value in self._settings.items()
+            if about["settings"].get(name) != value
+        ]
+        if different:
+            raise ValueError(
+                f"the training in {self._checkpoints.folder} had other settings: {'; '.join(different)}; "
+                "use the same ones to resume it, or name another folder"
+            )
+        self._state.write(arrays)
+        self.epoch, self.step, self.total = about["epoch"], about["step"], about["total"]
+        self._model.history.history.update(about["history"])
+        self._model.history.epoch[:] = range(self.epoch)
+        return not about["stopped"]
+
+    def advance(self, steps: int) -> None:
+        """Note that steps were made."""
+        self.step += steps
+        self.total += steps
+
+    def end_epoch(self) -> None:
+        """Note that an epoch ended, and save."""
+        self.epoch, self.step = self.epoch + 1, 0
+        self.save()
+
+    def save(self, *, stopped: bool = False) -> None:
+        """Begin to write a checkpoint, if the training keeps any.
+
+        Args:
+            stopped: Whether the training has ended before its last epoch, so that there is nothing to resume.
+        """
+        if not self._checkpoints:
+            return
+        self.average()
+        about = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "total": self.total,
+            "stopped": stopped,
+            "history": self._model.history.history,
+            "settings": self._settings,
+        }
+        self._checkpoints.save(self.total, self._state.read(), about)
+
+    def average(self) -> None:
+        """Let the replicas agree on what each counted for itself."""
+        self._state.average()
+
+    def lost(self, logs: Mapping[str, float], *, restore: bool) -> bool:
+        """Tell whether NaN or infinity came up; warn then, and go back to the newest checkpoint if asked to.
+
+        The weights are looked at, too: Keras' cross-entropy clips probabilities, and a network that answers nothing but
+        NaN then has the loss of one that guesses.
+        """
+        if all(math.isfinite(value) for value in logs.values()) and self._state.finite():
+            return False
+        place = f"loss or weights are not finite in epoch {self.epoch + 1} at step {self.step} or shortly before"
+        remedy = "a lower learning rate or clipnorm in the optimizer may help"
+        self._checkpoints.wait() if self._checkpoints else None
+        found = self._checkpoints.newest() if restore else None
+        if found:
+            arrays, about = found
+            self._state.write(arrays)
+            self.epoch, self.step, self.total = about["epoch"], about["step"], about["total"]
+            place += f"; the model is as it was after step {self.total}"
+        warnings.warn(f"{place}; the training stops; {remedy}", RuntimeWarning, stacklevel=2)
+        return True

@@ -1,0 +1,117 @@
+"""Everything that a training is made of, as arrays: read for a checkpoint, written to resume."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+# Spreads the seeds of the replicas: the golden ratio as a 32-bit fraction.
+_STRIDE = 0x9E3779B9
+
+
+class State:
+    """The variables of a model, its optimizer and its metrics, by index and path.
+
+    `get_weights()`, `.keras` and `.weights.h5` files and `tf.train.Checkpoint` all leave out the state of Dropout's
+    seed, without which a resumed run draws other masks; `model.variables` has it.
+    """
+
+    def __init__(self, model: keras.Model):
+        import tensorflow as tf
+
+        self._model = model
+        self._all_finite = tf.function(
+            lambda: tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in model.trainable_variables])
+        )
+        self._replicas = model.distribute_strategy.num_replicas_in_sync
+        groups = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": _metrics(model)}
+        # Without the numbers that Keras gives: the second model of a process is the first one of the next.
+        self._variables = {
+            f"{group}/{index:04d}/{re.sub(r'_[0-9]+(?=/|$)', '', variable.path)}": variable
+            for group, variables in groups.items()
+            for index, variable in enumerate(variables)
+        }
+
+    def read(self) -> dict[str, np.ndarray]:
+        """Return the value of every variable."""
+        return {name: np.asarray(self._value(name, variable)) for name, variable in self._variables.items()}
+
+    def write(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Give every variable its value back.
+
+        Raises:
+            ValueError: If the arrays are those of another model, optimizer or set of metrics; nothing is written.
+        """
+        found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+        wanted = {name: self._form(name, variable) for name, variable in self._variables.items()}
+        if found != wanted:
+            lines = [
+                f"  {name}: the checkpoint has {_shown(found.get(name))}, this training {_shown(wanted.get(name))}"
+                for name in sorted(found.keys() | wanted.keys())
+                if found.get(name) != wanted.get(name)
+            ]
+            raise ValueError(
+                f"the checkpoint is that of another model or optimizer; {len(lines)} variables differ:\n"
+                + "\n".join(lines)
+            )
+        for name, variable in self._variables.items():
+            if self._differs(name):
+                for copy, value in zip(self._copies(variable), arrays[name], strict=True):
+                    copy.assign(value)
+            else:
+                variable.assign(arrays[name])
+        self.part_seeds()
+
+    def finite(self) -> bool:
+        """Whether all trained weights are finite numbers."""
+        return bool(self._all_finite())
+
+    def average(self) -> None:
+        """Give all replicas the mean of what each counted for itself, such as BatchNormalization's statistics.
+
+        Keras keeps those of the first replica only.
+        """
+        for variable in self._model.non_trainable_variables:
+            copies = self._copies(variable)
+            if len(copies) > 1 and "float" in variable.dtype:
+                variable.assign(sum(copy.numpy() for copy in copies) / len(copies))
+
+    def part_seeds(self) -> None:
+        """Give the seed generators of each replica another seed, or all would draw the same dropout masks."""
+        for variable in self._model.variables:
+            if variable.path.endswith("seed_generator_state"):
+                for rank, copy in enumerate(self._copies(variable)[1:], start=1):
+                    seed, counter = variable.numpy()
+                    copy.assign(np.array([(int(seed) + rank * _STRIDE) % 2**32, counter], "uint32"))
+
+    def _differs(self, name: str) -> bool:
+        """Whether the replicas hold different values on purpose: each counts the metrics of its own rows."""
+        return self._replicas > 1 and name.startswith("metrics/")
+
+    def _value(self, name: str, variable: keras.Variable) -> np.ndarray:
+        if self._differs(name):
+            return np.stack([copy.numpy() for copy in self._copies(variable)])
+        return variable.numpy()
+
+    def _form(self, name: str, variable: keras.Variable) -> tuple[tuple[int, ...], str]:
+        shape = tuple(variable.shape)
+        return (self._replicas, *shape) if self._differs(name) else shape, str(variable.dtype)
+
+    def _copies(self, variable: keras.Variable) -> list[Any]:
+        if self._replicas == 1:
+            return [variable.value]
+        return list(self._model.distribute_strategy.experimental_local_results(variable.value))
+
+
+def _metrics(model: keras.Model) -> list[keras.Variable]:
+    return [variable for metric in model.metrics for variable in metric.variables]
+
+
+def _shown(form: tuple | None) -> str:
+    return "no such variable" if form is None else f"{form[1]} {form[0]}"

@@ -1,0 +1,153 @@
+"""Checkpoints: whole or not at all, never silently wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from masslib.checkpoint import Checkpoints, read
+
+ARRAYS = {"weights": np.arange(1000.0), "seed": np.array([1, 2], "uint32")}
+
+
+def _filled(folder, steps=(10, 20, 30), keep=3):
+    with Checkpoints(folder, keep=keep) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, {**ARRAYS, "step": np.array(step)}, {"step": step})
+    return folder
+
+
+def test_what_is_saved_is_read_back_and_only_the_newest_are_kept(tmp_path):
+    _filled(tmp_path, steps=(10, 20, 30, 40), keep=2)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert [path.name for path in checkpoints.paths()] == ["step-0000000030.npz", "step-0000000040.npz"]
+        arrays, about = checkpoints.newest()
+    assert about == {"step": 40}
+    assert arrays.keys() == {*ARRAYS, "step"}
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype
+
+
+def _truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _empty(path):
+    os.truncate(path, 0)
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _replace(path):
+    path.write_text("no checkpoint at all")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _empty, _flip, _replace])
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(tmp_path, damage):
+    _filled(tmp_path)
+    damage(tmp_path / "step-0000000030.npz")
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.warns(RuntimeWarning, match="30.npz is .*; the checkpoint before it is used"),
+    ):
+        _, about = checkpoints.newest()
+    assert about == {"step": 20}
+
+
+def test_a_deleted_checkpoint_leaves_the_one_before(tmp_path):
+    _filled(tmp_path)
+    (tmp_path / "step-0000000030.npz").unlink()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.newest()[1] == {"step": 20}
+
+
+def test_every_flipped_byte_is_found(tmp_path):
+    path = _filled(tmp_path, steps=(1,)) / "step-0000000001.npz"
+    content = path.read_bytes()
+    for at in np.random.default_rng(0).integers(0, len(content), 200):
+        damaged = bytearray(content)
+        damaged[at] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is damaged|is no checkpoint"):
+            read(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*the checkpoint before it is used:RuntimeWarning")
+def test_when_all_are_damaged_there_is_no_silent_fresh_start(tmp_path):
+    _filled(tmp_path)
+    for path in tmp_path.glob("step-*"):
+        _truncate(path)
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="none of the 3 checkpoints") as caught:
+        checkpoints.newest()
+    assert "Delete them to start afresh" in str(caught.value)
+    with Checkpoints(tmp_path / "empty") as checkpoints:
+        assert checkpoints.newest() is None
+
+
+def test_a_second_run_is_refused(tmp_path):
+    with Checkpoints(tmp_path), pytest.raises(RuntimeError, match=f"is in use by process {os.getpid()}; wait for it"):
+        Checkpoints(tmp_path)
+    with Checkpoints(tmp_path):
+        pass  # the lock ended with the run
+
+
+def test_keep_must_be_positive(tmp_path):
+    with pytest.raises(ValueError, match="keep=0: expected a positive number"):
+        Checkpoints(tmp_path, keep=0)
+
+
+def test_a_full_disk_warns_and_keeps_the_older_checkpoint(tmp_path, monkeypatch):
+    _filled(tmp_path)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(np, "savez", full)
+        checkpoints.save(40, ARRAYS, {"step": 40})
+        with pytest.warns(RuntimeWarning, match="No space left on device; the training goes on, .*0030.npz"):
+            checkpoints.wait()
+        monkeypatch.undo()
+        assert checkpoints.newest()[1] == {"step": 30}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") and path.name != ".lock"]
+
+
+_SAVER = """
+import sys
+import numpy as np
+from masslib.checkpoint import Checkpoints
+with Checkpoints(sys.argv[1], keep=2) as checkpoints:
+    step = len(checkpoints.paths()) and int(checkpoints.newest()[1]["step"])
+    print("go", flush=True)
+    while True:
+        step += 1
+        checkpoints.save(step, {"weights": np.full(2_000_000, step)}, {"step": step})
+"""
+
+
+def test_killed_at_any_moment_of_a_save_the_newest_checkpoint_loads(tmp_path):
+    rng, last = np.random.default_rng(0), 0
+    for _ in range(8):
+        process = subprocess.Popen([sys.executable, "-c", _SAVER, str(tmp_path)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.02, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        with Checkpoints(tmp_path) as checkpoints:
+            found = checkpoints.newest()
+        if found is None:
+            continue
+        arrays, about = found
+        assert (arrays["weights"] == about["step"]).all()
+        assert about["step"] >= last
+        last = about["step"]
+    assert last > 3

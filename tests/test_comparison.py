@@ -1,0 +1,58 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+import masslib
+from masslib import Prune, Quantize, compare, models
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return masslib.data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    model = models.mlp(digits.input_shape, digits.num_classes)
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    masslib.fit(model, digits.train, epochs=4, verbose=0)
+    return model
+
+
+def test_every_figure_is_that_of_the_file(model, digits, tmp_path):
+    recipes = {"int8": Quantize("int8"), "pruned 80%": [Prune(0.8, epochs=2), Quantize("dynamic")]}
+    report = compare(model, recipes, digits, folder=tmp_path, verbose=False)
+    table = report.table
+    assert list(table.index) == ["float", "int8", "pruned 80%"] == list(report.files)
+    for name, path in report.files.items():
+        predictor = masslib.runtime.load(path)
+        x, y = digits.test[:]
+        accuracy = np.mean(predictor.predict(x).argmax(1) == y)
+        assert table.loc[name, "accuracy"] == pytest.approx(accuracy)
+        assert table.loc[name, "drop_points"] == pytest.approx(100 * (table.loc["float", "accuracy"] - accuracy))
+        size = masslib.measure.file_size(path)
+        assert table.loc[name, "size_kb"] == size.raw / 1000
+        assert table.loc[name, "gzipped_kb"] == size.gzipped / 1000
+        smaller = table.loc["float", "gzipped_kb"] / table.loc[name, "gzipped_kb"]
+        assert table.loc[name, "times_smaller"] == pytest.approx(smaller)
+        assert 0 < table.loc[name, "median_ms"] <= table.loc[name, "p95_ms"]
+    assert table.loc["float", "accuracy"] == pytest.approx(masslib.evaluate(model, digits.test).accuracy)
+    assert table.loc["pruned 80%", "times_smaller"] > 8 > table.loc["int8", "times_smaller"] > 3
+
+
+def test_a_report_is_shown_drawn_and_saved(model, digits, tmp_path):
+    report = compare(model, {"float16": Quantize("float16")}, digits, verbose=False)
+    assert report.files == {}
+    assert "float16" in str(report)
+    assert "<table" in report._repr_html_()
+    report.save(tmp_path)
+    saved = pd.read_csv(tmp_path / "comparison.csv", index_col=0)
+    pd.testing.assert_frame_equal(saved, report.table, check_exact=False)
+    assert (tmp_path / "comparison.txt").read_text() == f"{report}\n"
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("recipes", [{}, {"float": Quantize("int8")}])
+def test_recipes_need_names_of_their_own(model, digits, recipes):
+    with pytest.raises(ValueError, match="expected at least one, none of them named 'float'"):
+        compare(model, recipes, digits)

@@ -1,0 +1,184 @@
+"""What the steps promise, checked on the model that `compress` returns, and the words of every error."""
+
+import keras
+import numpy as np
+import pytest
+
+import masslib
+from masslib import Cluster, Prune, Quantize, QuantizeAware, compress, models
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return masslib.data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    model = models.small_cnn(digits.input_shape, digits.num_classes)
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    # So many, or the averages of the batch normalization are still those of the start.
+    masslib.fit(model, digits.train, batch_size=32, epochs=12, verbose=0)
+    return model
+
+
+@pytest.fixture
+def accuracy(digits):
+    x, y = digits.test[:]
+    return lambda model: np.mean(np.argmax(model(x, training=False), 1) == y)
+
+
+def _kernels(model):
+    return {layer.name: layer.get_weights()[0] for layer in model.layers if hasattr(layer, "kernel")}
+
+
+@pytest.mark.parametrize("schedule", ["polynomial", "constant"])
+def test_pruning_reaches_the_sparsity_in_every_kernel_and_keeps_the_accuracy(trained, digits, accuracy, schedule):
+    before = trained.get_weights()
+    small = compress(
+        trained, Prune(0.75, schedule, epochs=2, learning_rate=3e-4), digits.train, batch_size=32, verbose=False
+    )
+    assert small.skipped.keys() == {"conv1"}
+    assert small.skipped["conv1"].endswith("holds 0.06% of the weights, less than min_share=1.00%")
+    for name, kernel in _kernels(small.model).items():
+        expected = 0 if name == "conv1" else 0.75
+        assert np.mean(kernel == 0) == pytest.approx(expected, abs=0.5 / kernel.size + 1e-9), name
+    assert accuracy(trained) > 0.95
+    assert accuracy(small.model) > accuracy(trained) - 0.03
+    assert isinstance(small.model, keras.Model)
+    assert all((a == b).all() for a, b in zip(before, trained.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("start", ["kmeans++", "linear"])
+def test_clustering_leaves_that_many_values_and_keeps_the_accuracy(trained, digits, accuracy, start):
+    before = trained.get_weights()
+    small = compress(
+        trained, Cluster(8, start, max_steps=60, learning_rate=3e-4), digits.train, batch_size=32, verbose=False
+    )
+    kernels = _kernels(small.model)
+    assert small.skipped.keys() == {"conv1"}
+    assert len(np.unique(kernels.pop("conv1"))) > 100
+    assert {len(np.unique(kernel)) for kernel in kernels.values()} <= set(range(4, 9))
+    assert accuracy(small.model) > accuracy(trained) - 0.03
+    assert all((a == b).all() for a, b in zip(before, trained.get_weights(), strict=True))
+
+
+def test_clustering_keeps_the_zeros_of_pruning(trained, digits, accuracy):
+    recipe = [Prune(0.7, epochs=2, learning_rate=3e-4), Cluster(16, max_steps=60, learning_rate=3e-4)]
+    small = compress(trained, recipe, digits.train, batch_size=32, verbose=False)
+    for name, kernel in _kernels(small.model).items():
+        if name != "conv1":
+            assert len(np.unique(kernel)) <= 16
+            assert np.mean(kernel == 0) >= 0.7 - 1 / kernel.size
+    assert accuracy(small.model) > accuracy(trained) - 0.03
+
+
+def test_kernels_with_few_distinct_weights_get_fewer_clusters_or_none(digits):
+    model = models.mlp((4,), 3, hidden=(2,))
+    model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
+    kernel = np.array([[1, 1], [1, 2], [2, 2], [3, 3]], "float32")
+    model.get_layer("dense1").set_weights([kernel, np.zeros(2)])
+    data = np.random.default_rng(0).random((64, 4), "float32"), np.arange(64) % 3
+    small = compress(model, Cluster(16, max_steps=2), data, batch_size=32, verbose=False)
+    assert small.skipped["dense1"] == "Cluster(16, max_steps=2): has no more than 3 distinct weights already"
+    assert len(np.unique(small.model.get_layer("dense2").get_weights()[0])) <= 6
+    assert small.model.get_layer("dense2").get_weights()[0].size == 6
+
+
+def test_the_fast_centroids_are_those_of_tfmot():
+    import tensorflow as tf
+
+    from masslib.bridge.toolkit import tfmot
+    from masslib.compression.centroids import nearest_centroid
+
+    rng = np.random.default_rng(0)
+    weight, upstream = (tf.Variable(rng.normal(size=(40, 30)).astype("float32")) for _ in "ab")
+    answers = []
+    for kind in (tfmot().clustering.keras.ClusteringAlgorithm, nearest_centroid()):
+        centroids = tf.Variable(np.linspace(-2, 2, 7, dtype="float32"))
+        algorithm = kind(clusters_centroids=centroids)
+        with tf.GradientTape() as tape:
+            indices = algorithm.get_pulling_indices(weight)
+            clustered = algorithm.get_clustered_weight(indices, weight)
+            loss = tf.reduce_sum(clustered * upstream)
+        gradients = tape.gradient(loss, [centroids, weight])
+        answers.append([indices, clustered, *map(tf.convert_to_tensor, gradients)])
+    for theirs, ours in zip(*answers, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_quantizing_alone_neither_trains_nor_shares_weights(trained):
+    small = compress(trained, Quantize("dynamic"))
+    assert small.precision == "dynamic"
+    assert small.calibration is None
+    assert small.model is not trained
+    for a, b in zip(trained.get_weights(), small.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_steps_are_values_and_show_what_was_typed():
+    assert Prune(0.5) == Prune(0.5) != Prune(0.6)
+    assert repr(Prune(0.5, epochs=2)) == "Prune(0.5, epochs=2)"
+    recipe = "[Prune(0.5), Cluster(16), Cluster(8, 'linear'), QuantizeAware(max_steps=9), Quantize('int8')]"
+    assert repr([Prune(0.5), Cluster(), Cluster(8, "linear"), QuantizeAware(max_steps=9), Quantize("int8")]) == (
+        recipe.replace("'linear'", "start='linear'")
+    )
+    with pytest.raises(AttributeError):
+        Prune(0.5).sparsity = 0.6
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Prune(1), r"Prune\(sparsity=1\): expected a fraction above 0 and below 1"),
+        (lambda: Prune(-0.1), "sparsity=-0.1"),
+        (lambda: Prune(float("nan")), "sparsity=nan"),
+        (lambda: Prune("high"), "sparsity='high'"),
+        (lambda: Prune(0.5, "linear"), "schedule='linear'.: expected one of 'polynomial', 'constant'"),
+        (lambda: Prune(0.5, min_share=1), "min_share=1.: expected a fraction from 0 up to 1"),
+        (lambda: Prune(0.5, epochs=0), r"Prune\(epochs=0\): expected a positive integer"),
+        (lambda: Prune(0.5, max_steps=1.5), "max_steps=1.5"),
+        (lambda: Prune(0.5, learning_rate=-1), "learning_rate=-1.: expected a positive number, or None"),
+        (lambda: Cluster(2), r"Cluster\(clusters=2\): expected a whole number of at least 3"),
+        (lambda: Cluster(16.0), "clusters=16.0"),
+        (lambda: Cluster(16, "random"), r"Cluster\(start='random'\): expected one of 'kmeans\+\+', 'linear'"),
+        (lambda: Cluster(16, min_share=-1), r"Cluster\(min_share=-1\): expected a fraction"),
+        (lambda: QuantizeAware(epochs=-1), r"QuantizeAware\(epochs=-1\): expected a positive integer"),
+        (lambda: Quantize("int4"), r"Quantize\('int4'\): expected one of 'dynamic', 'float16'"),
+        (lambda: Quantize("int8", calibration_rows=0), "calibration_rows=0.: expected a positive integer"),
+    ],
+)
+def test_impossible_steps_are_refused_when_made(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ([], "the recipe is empty"),
+        ([Quantize("int8"), Prune(0.5)], r"must stand once and last; .* use \[Prune\(0.5\), Quantize\('int8'\)\]"),
+        ([QuantizeAware(), Prune(0.5)], r"use \[Prune\(0.5\), QuantizeAware\(\)\]"),
+        ([Cluster(), Prune(0.5)], r"first Prune, then Cluster.* use \[Prune\(0.5\), Cluster\(16\)\]"),
+        ([Prune(0.5), Quantize("int8"), QuantizeAware()], r"quantized once.* use \[Prune\(0.5\), QuantizeAware\(\)\]"),
+        ([QuantizeAware(), QuantizeAware()], r"quantized once.* use \[QuantizeAware\(\)\]"),
+    ],
+)
+def test_senseless_recipes_are_refused_with_the_order_that_works(trained, digits, recipe, words):
+    with pytest.raises(ValueError, match=words):
+        compress(trained, recipe, digits.train)
+
+
+def test_data_and_models_that_do_not_fit_are_refused(trained, digits):
+    with pytest.raises(TypeError, match="expected steps such as .*, got 0.8"):
+        compress(trained, [0.8], digits.train)
+    with pytest.raises(ValueError, match=r"Prune\(0.5\) needs data; pass the training data as the third"):
+        compress(trained, Prune(0.5))
+    with pytest.raises(ValueError, match=r"rows of shape \(3,\), the model takes \(8, 8, 1\)"):
+        compress(trained, Prune(0.5), (np.zeros((4, 3), "float32"), np.zeros(4, int)))
+    with pytest.raises(
+        ValueError, match=r"finds no layer to work on:\n  conv1: holds 0.06% .*\n.*\n  dense1: holds 96"
+    ):
+        compress(trained, Prune(0.5, min_share=0.99), digits.train, verbose=False)
+    with pytest.raises(ValueError, match="is not compiled, so its loss is unknown"):
+        compress(models.mlp((8, 8, 1), 10), Prune(0.5), digits.train, verbose=False)

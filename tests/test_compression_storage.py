@@ -1,0 +1,76 @@
+"""A compressed model survives the disk, and damage is told."""
+
+import numpy as np
+import pytest
+
+import masslib
+from masslib import Cluster, Compressed, Prune, Quantize, QuantizeAware, compress, export, models
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return masslib.data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    model = models.mlp(digits.input_shape, digits.num_classes, hidden=(32,))
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        [Prune(0.5, "constant", max_steps=4), Quantize("int8", calibration_rows=20)],
+        [Cluster(8, min_share=0.2, max_steps=4), QuantizeAware(max_steps=4)],
+    ],
+    ids=["keras", "tf_keras"],
+)
+def test_what_comes_back_answers_the_same(model, digits, tmp_path, recipe):
+    small = compress(model, recipe, digits.train, verbose=False)
+    for _ in "ab":  # the second time replaces the first
+        small.save(tmp_path / "small")
+    again = Compressed.load(tmp_path / "small")
+    assert again.steps == small.steps == tuple(recipe)
+    assert again.skipped == small.skipped
+    assert again.precision == small.precision == "int8"
+    again.save(tmp_path / "once_more")
+    once_more = Compressed.load(tmp_path / "once_more")
+    x = digits.test[:][0]
+    answers = [
+        export.load(export.tflite(one, tmp_path / f"{number}.tflite")).predict(x)
+        for number, one in enumerate([small, again, once_more])
+    ]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["once_more", "small"]
+
+
+@pytest.fixture
+def folder(model, digits, tmp_path):
+    compress(model, Quantize("int8"), digits.train).save(tmp_path / "small")
+    return tmp_path / "small"
+
+
+@pytest.mark.parametrize("name", ["model.keras", "calibration.npy", "manifest.json"])
+def test_damage_is_told(folder, name):
+    whole = (folder / name).read_bytes()
+    middle = len(whole) // 2
+    flipped = bytes([whole[middle] ^ 1])
+    for damaged in (whole[:middle] + flipped + whole[middle + 1 :], whole[:-1], b""):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"damaged|no whole {name}"):
+            Compressed.load(folder)
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=rf"{name} is missing|no whole {name}"):
+        Compressed.load(folder)
+    (folder / name).write_bytes(whole)
+    assert Compressed.load(folder).precision == "int8"
+
+
+def test_other_folders_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a folder that Compressed.save has written"):
+        Compressed.load(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"holds no whole manifest.json, so it is not what Compressed.save"):
+        Compressed.load(tmp_path)

@@ -1,0 +1,164 @@
+"""Subset and Splits: what goes in, what comes out, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pandas
+import pytest
+
+from masslib.data import Splits, Subset, from_arrays
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 4, 5), np.uint8)
+
+
+def test_bytes_stay_bytes_and_come_out_as_fractions():
+    subset = from_arrays(IMAGES, np.arange(30) % 3, classes=["a", "b", "c"])
+    x, y = subset[:]
+    assert (len(subset), subset.input_shape, x.dtype, y.dtype) == (30, (4, 5, 1), np.float32, np.int32)
+    np.testing.assert_array_equal(x, IMAGES[..., None] * np.float32(1 / 255))
+    assert x.min() >= 0 and x.max() <= 1
+    assert len(pickle.dumps(subset)) < 2 * IMAGES.nbytes  # as float32 it would be four times as much
+    assert repr(subset) == "Subset(30 rows of (4, 5, 1), uint8 x 0.003922, labels int32, 3 classes)"
+
+
+@pytest.mark.parametrize(
+    "x, scale, factor",
+    [
+        (IMAGES, None, 1 / 255),
+        (IMAGES, 1 / 16, 1 / 16),
+        (IMAGES[:, 0], None, 1),
+        (IMAGES.astype(float), None, 1),
+        (IMAGES.astype(np.uint16), None, 1),
+        (IMAGES.astype(np.float16), np.float32(0.5), 0.5),
+        (IMAGES > 100, None, 1),
+        (IMAGES[:, ::-1, ::2], None, 1 / 255),
+    ],
+)
+def test_scale(x, scale, factor):
+    found, _ = from_arrays(x, np.zeros(30, int), scale=scale)[:]
+    np.testing.assert_array_equal(found.squeeze(), x.astype(np.float32) * np.float32(factor))
+
+
+def test_rows_by_slice_array_mask_and_number():
+    subset = from_arrays(IMAGES, np.arange(30))
+    x, _ = subset[:]
+    mask = np.arange(30) % 7 == 2
+    for rows in (slice(3, 20, 4), np.array([5, 5, 0, -1]), [2, 1], mask, 4, np.uint8(3)):
+        found, y = subset[rows]
+        np.testing.assert_array_equal(found, x[rows])
+        np.testing.assert_array_equal(y, np.arange(30)[rows])
+    for rows in ([0.5], "3", [[1, 2]], None, True):
+        with pytest.raises(TypeError, match=r"expected an int, a slice, a 1-D array of ints or a mask"):
+            subset[rows]
+    with pytest.raises(IndexError, match="30"):
+        subset[30]
+
+
+def test_take_is_a_prefix_and_keeps_classes():
+    subset = from_arrays(IMAGES, np.arange(30) % 2, classes=["a", "b"]).take(7)
+    np.testing.assert_array_equal(subset[:][0], from_arrays(IMAGES, np.arange(30))[:7][0])
+    assert (len(subset), subset.classes) == (7, ["a", "b"])
+
+
+def test_sample_is_stratified_without_replacement_and_repeatable():
+    y = np.repeat([0, 1, 2], [20, 8, 2])
+    subset = from_arrays(np.arange(30.0)[:, None], y)
+    sample = subset.sample(15, seed=3)
+    assert np.bincount(sample.y).tolist() == [10, 4, 1]
+    rows = sample[:][0].ravel().astype(int)
+    assert len(set(rows)) == 15 and (y[rows] == sample.y).all()
+    np.testing.assert_array_equal(subset.sample(15, seed=3)[:][0], sample[:][0])
+    assert (subset.sample(15, seed=4)[:][0] != sample[:][0]).any()
+    assert sorted(subset.sample(30)[:][0].ravel()) == list(range(30))
+    assert len(from_arrays(np.zeros((3, 1)), [0, 0, 1]).sample(1)) == 1  # fewer rows than classes
+    assert sorted(from_arrays(np.zeros((9, 1)), np.arange(9.0)).sample(9).y) == list(range(9))  # regression
+
+
+@pytest.mark.parametrize("method", ["take", "sample"])
+def test_counts_of_rows_are_checked(method):
+    subset = from_arrays(np.zeros((6, 2)), np.zeros(6, int))
+    for n in (0, 7, -1):
+        with pytest.raises(ValueError, match=f"n is {n}, expected an integer from 1 to 6"):
+            getattr(subset, method)(n)
+    for n in (2.0, "2", True, None):
+        with pytest.raises(TypeError, match="n is .*, expected an integer from 1 to 6"):
+            getattr(subset, method)(n)
+
+
+@pytest.mark.parametrize(
+    "y, kind, shape",
+    [
+        ([1, 0, 2], np.int32, (3,)),
+        (np.array([[1], [0], [2]], np.uint8), np.int32, (3,)),
+        (np.array([True, False, True]), np.int32, (3,)),
+        (pandas.Series([1, 0, 2], index=[7, 8, 9]), np.int32, (3,)),
+        ([0.5, -1.0, 2.0], np.float32, (3,)),
+        (np.ones((3, 4)), np.float32, (3, 4)),
+    ],
+)
+def test_labels(y, kind, shape):
+    found = from_arrays(pandas.DataFrame({"a": [1, 2, 3], "b": [0.5, 1.5, 2.5]}), y).y
+    assert (found.dtype, found.shape) == (kind, shape)
+    np.testing.assert_array_equal(found.ravel(), np.asarray(y).ravel())
+
+
+X, Y = np.zeros((4, 2)), np.array([0, 1, 1, 0])
+REFUSED = [
+    (
+        np.array([[0.0], [np.nan], [np.inf]]),
+        Y[:3],
+        {},
+        ValueError,
+        r"x holds NaN .* in 2 rows, first in row 1",
+    ),
+    (np.full((4, 2), 1e300), Y, {}, ValueError, r"x holds NaN or infinity \(as float32\) in 4 rows"),
+    (X, Y[:3], {}, ValueError, r"x has 4 rows but y has 3; expected one label per row"),
+    (X[:0], Y[:0], {}, ValueError, r"x has shape \(0, 2\).*at least one row"),
+    (X[:, 0], Y, {}, ValueError, r"x has shape \(4,\).*reshape\(-1, 1\)"),
+    (3.0, Y, {}, ValueError, r"x has shape \(\)"),
+    ([[1, 2], [3]], Y[:2], {}, ValueError, r"x is no array"),
+    (np.array([[1, "a"]], object), Y[:1], {}, TypeError, r"x has dtype object, expected real numbers"),
+    (X + 1j, Y, {}, TypeError, r"x has dtype complex128"),
+    (np.array([["a"]]), Y[:1], {}, TypeError, r"x has dtype <U1.*Encode text"),
+    (X, ["a", "b", "a", "b"], {}, TypeError, r"y has dtype <U1"),
+    (X, None, {}, TypeError, r"y has dtype object"),
+    (X, np.eye(4, 2, dtype=int), {}, ValueError, r"y has shape \(4, 2\) of int64.*argmax\(axis=1\)"),
+    (X, np.zeros((4, 1, 1), int), {}, ValueError, r"y has shape \(4, 1, 1\)"),
+    (X, np.zeros((4, 1, 1)), {}, ValueError, r"y has shape \(4, 1, 1\).*floats"),
+    (X, [0.0, np.nan, 1.0, 2.0], {}, ValueError, r"y holds NaN .* row 1"),
+    (X, [0, -1, 1, -1], {}, ValueError, r"y holds label -1 in row 1 \(2 such rows\).*LabelEncoder"),
+    (X, [0, 1, 2, 0], {"classes": ["a", "b"]}, ValueError, r"label 2 in row 2 .*expected 0 to 1"),
+    (X, Y, {"classes": "ab"}, TypeError, r"classes is 'ab', expected a list of names"),
+    (X, Y, {"classes": [0, 1]}, TypeError, r"classes is \[0, 1\]"),
+    (X, Y, {"classes": []}, ValueError, r"classes is empty"),
+    (X, Y, {"scale": "1/255"}, TypeError, r"scale is '1/255', expected a number"),
+    (X, Y, {"scale": 0}, ValueError, r"scale is 0, expected a finite number other than 0"),
+    (X, Y, {"scale": float("nan")}, ValueError, r"scale is nan"),
+]
+
+
+@pytest.mark.parametrize("x, y, options, error, words", REFUSED, ids=[row[-1][:30] for row in REFUSED])
+def test_bad_arrays_are_refused(x, y, options, error, words):
+    with pytest.raises(error, match=words):
+        from_arrays(x, y, **options)
+
+
+def test_splits():
+    part = from_arrays(IMAGES, np.arange(30) % 3)
+    splits = Splits(part, part.take(5), part.take(2), ["a", "b", "c", "d"])
+    assert repr(splits) == "Splits(train=30, valid=5, test=2, classes=['a', ...])"
+    assert (splits.input_shape, splits.num_classes) == ((4, 5, 1), 4)
+    assert Splits(part, part.take(1), part.take(1), None).num_classes == 3
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        splits.train = part
+    prices = from_arrays(X, np.ones(4))
+    with pytest.raises(ValueError, match="labels are floats"):
+        _ = Splits(prices, prices, prices, None).num_classes
+    with pytest.raises(ValueError, match=r"input shapes differ.*'valid': \(2,\)"):
+        Splits(part, prices, part, None)
+    with pytest.raises(TypeError, match="test is a ndarray, expected a Subset"):
+        Splits(part, part, IMAGES, None)
+    assert isinstance(splits.valid, Subset)

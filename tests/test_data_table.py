@@ -1,0 +1,77 @@
+"""Tables: what the training rows teach, applied to all rows."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+
+from masslib.data import Splits, load
+from masslib.data.table import encoded, table
+
+FILE = Path(__file__).resolve().parents[1] / "data" / "adult" / "adult.csv.gz"
+
+
+def rows(ages, jobs):
+    return table(pandas.DataFrame({"age": ages, "job": jobs, "rich": ["no"] * len(ages)}), "rich", ["no", "yes"])
+
+
+def test_the_training_rows_alone_decide():
+    train = rows([10, 20, 30, None], ["cook", "judge", None, "cook"])
+    other = rows([50, None], ["pilot", "judge"])
+    splits = encoded(Splits(train, other, other, ["no", "yes"]), ["age", "job"], ["age"])
+    assert splits.columns == ["age", "job=cook", "job=judge", "job=nan"]
+    spread = np.std([10, 20, 30, 20])  # the missing age is the median
+    np.testing.assert_allclose(splits.train[:][0][:, 0] * spread + 20, [10, 20, 30, 20], rtol=1e-6)
+    np.testing.assert_array_equal(splits.train[:][0][:, 1:], [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    # A pilot is nobody the training rows know; the median and the spread stay theirs.
+    np.testing.assert_allclose(splits.test[:][0], [[30 / spread, 0, 0, 0], [0, 0, 1, 0]], rtol=1e-6)
+    assert splits.test[:][0].dtype == np.float32
+
+
+def test_labels_must_be_known():
+    with pytest.raises(ValueError, match=r"column 'y' holds 'maybe', expected one of \['no', 'yes'\]"):
+        table(pandas.DataFrame({"x": [1, 2], "y": ["no", "maybe"]}), "y", ["no", "yes"])
+
+
+def test_adult():
+    splits = load("adult")
+    assert repr(splits) == "Splits(train=31654, valid=4523, test=9045, classes=['<=50K', ...])"
+    assert splits.classes == ["<=50K", ">50K"] and splits.input_shape == (len(splits.columns),) == (103,)
+    assert splits.columns[:6] == ["age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week"]
+    x, y = splits.train[:]
+    np.testing.assert_allclose(x[:, :6].mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(x[:, :6].std(axis=0), 1, atol=1e-3)
+    assert set(np.unique(x[:, 6:])) == {0, 1} and (x[:, 6:].sum(axis=1) == 8).all()
+    for part in (splits.train, splits.valid, splits.test):
+        assert part.y.mean() == pytest.approx(11208 / 45222, abs=1e-4)
+    # Each column is what its name says.
+    table = pandas.read_csv(FILE)
+    parts = np.concatenate([part[:][0] for part in (splits.train, splits.valid, splits.test)])
+    for name in ("sex=Female", "workclass=State-gov", "education=Doctorate"):
+        column, _, value = name.partition("=")
+        assert parts[:, splits.columns.index(name)].sum() == (table[column] == value).sum()
+    doctors = x[x[:, splits.columns.index("education=Doctorate")] == 1]
+    assert len(np.unique(doctors[:, 2])) == 1  # education-num repeats education
+    assert len(load("adult", valid=2000, test=3000, seed=1).train) == 40222
+
+
+def test_the_file_is_what_the_readme_says():
+    data = FILE.read_bytes()
+    text = (FILE.parents[1] / "README.md").read_text()
+    assert f"`adult.csv.gz` | {len(data):,} | `{hashlib.sha256(data).hexdigest()}`" in text
+    lines = gzip.decompress(data).decode("ascii").splitlines()
+    assert len(lines) == 1 + 45_222 and "?" not in "".join(lines) and "45,222" in text
+    assert all(f"`{name}`" in text for name in lines[0].split(","))
+
+
+def test_without_the_file_the_place_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"adult.csv.gz from the repository of masslib, where it is in data/"):
+        load("adult", folder=tmp_path)
+    (tmp_path / "adult.csv.gz").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"adult.csv.gz is damaged.*again from the repository of masslib"):
+        load("adult", folder=tmp_path)

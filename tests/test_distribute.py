@@ -1,0 +1,40 @@
+import pytest
+import tensorflow as tf
+
+import masslib
+
+
+@pytest.mark.parametrize("kind", ["auto", "default"])
+def test_one_device_gets_the_default_strategy_and_says_so(kind, capsys):
+    if len(tf.config.list_physical_devices("GPU")) > 1 and kind == "auto":
+        pytest.skip("with several GPUs auto picks the mirrored strategy")
+    strategy = masslib.strategy(kind)
+    assert strategy.num_replicas_in_sync == 1
+    assert capsys.readouterr().out.startswith("masslib: default strategy, 1 replica on ")
+
+
+def test_unknown_strategies_are_refused():
+    with pytest.raises(
+        ValueError, match=r"strategy\('horovod'\): unknown kind; choose one of 'auto', 'default', 'mirrored'"
+    ):
+        masslib.strategy("horovod")
+
+
+@pytest.mark.parametrize("devices", [None, 2, ["CPU:0", "CPU:1"]])
+def test_mirrored_makes_replicas_of_logical_cpus(devices, capsys):
+    if devices is None and tf.config.list_physical_devices("GPU"):
+        pytest.skip("the default is all GPUs where there are any")
+    strategy = masslib.strategy("mirrored", devices=devices)
+    assert strategy.num_replicas_in_sync == 2
+    assert capsys.readouterr().out.startswith("masslib: mirrored strategy, 2 replicas on ")
+
+
+def test_devices_that_cannot_be_had_are_refused():
+    with pytest.raises(ValueError, match=r"strategy\('default', devices=2\): devices are chosen for 'mirrored' only"):
+        masslib.strategy("default", devices=2)
+    with pytest.raises(ValueError, match=r"devices=\[\]: expected a number or names such as"):
+        masslib.strategy("mirrored", devices=[])
+    with pytest.raises(ValueError, match="devices=0: "):
+        masslib.strategy("mirrored", devices=0)
+    with pytest.raises(RuntimeError, match="TensorFlow has already started; restart the kernel and call"):
+        masslib.strategy("mirrored", devices=["CPU:0", "CPU:9"])

@@ -1,0 +1,76 @@
+"""The files that say what to install say the same."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import masslib
+from notebook_execution import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def requirements_txt():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_requirements_and_pyproject_name_the_same_ranges():
+    extras = PROJECT["optional-dependencies"]
+    declared = [*PROJECT["dependencies"], *extras["notebooks"], *extras["test"]]
+    assert [line.split("#")[0].strip() for line in requirements_txt()] == declared
+
+
+def test_every_requirement_has_both_bounds_and_says_who_needs_it():
+    for line in requirements_txt():
+        assert re.fullmatch(r"[a-z-]+>=[\d.]+,<[\d.]+ +# \S.+", line), line
+
+
+def test_the_conda_environment_is_the_same_set():
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
+    assert lines[lines.index("dependencies:") + 1 :] == [
+        f"- python{PROJECT['requires-python']},<3.14",
+        "- pip",
+        "- pip:",
+        "- -r requirements.txt",
+        "- --no-deps --editable .",
+    ]
+
+
+def test_every_import_is_declared():
+    """Also the imports inside functions; those of optional extras count as declared."""
+    declared = [*requirements_txt(), *sum(PROJECT["optional-dependencies"].values(), [])]
+    allowed = {canonical(re.split("[>=]", line)[0]) for line in declared}
+    ours = {"masslib", *(path.stem for path in (ROOT / "tools").glob("*.py"))}
+    distributions = packages_distributions()
+    for path in (path for folder in ("masslib", "tools", "tests") for path in (ROOT / folder).rglob("*.py")):
+        modules = imported(ast.parse(path.read_text(encoding="utf-8")))
+        for module in modules - sys.stdlib_module_names - ours:
+            found = {canonical(name) for name in distributions.get(module, [module])}
+            assert found & allowed, f"{path.name} imports {module}: add it to requirements.txt"
+
+
+def imported(tree):
+    nodes = list(ast.walk(tree))
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    whole = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in plain + whole}
+
+
+def test_the_version_is_a_literal_that_the_changelog_can_name():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", masslib.__version__)
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_licence_is_ours():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in text
+    assert "The masslib authors" in text
+    assert PROJECT["license"] == "Apache-2.0"
