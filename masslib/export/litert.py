@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from masslib.bridge.toolkit import quiet
-from masslib.export import parity, preflight, savedmodel
+from masslib.export import metadata, parity, preflight, savedmodel
 from masslib.files import BLANK_SEAL, replacing, seal
 
 if TYPE_CHECKING:
@@ -29,7 +29,15 @@ class Exportable(Protocol):
     calibration: np.ndarray | None
 
 
-def tflite(model: keras.Model | Exportable, path: str | os.PathLike[str], *, sparse: bool = False) -> Path:
+def tflite(
+    model: keras.Model | Exportable,
+    path: str | os.PathLike[str],
+    *,
+    sparse: bool = False,
+    batch_size: int | None = None,
+    labels: Sequence[str] | None = None,
+    description: str | None = None,
+) -> Path:
     """Write a model as a TFLite file, and check the file against the model.
 
     A plain Keras model becomes a float32 file; a `Compressed` model one in the precision of its `Quantize` or
@@ -45,22 +53,28 @@ def tflite(model: keras.Model | Exportable, path: str | os.PathLike[str], *, spa
         path: The file to write, ending in `.tflite`.
         sparse: Store kernels with many zeros without them (the converter's EXPERIMENTAL_SPARSITY), which makes the
             file itself smaller and not only what gzip leaves of it. For float32 only.
+        batch_size: Rows that the file takes at once, for runtimes that cannot resize their inputs; by default any
+            number.
+        labels: Names of the outputs, such as `splits.classes`, stored inside the file as TFLite metadata
+            (`labels.txt`), where the libraries for phones look for them.
+        description: What the model is, for people; stored inside the file, too.
 
     Returns:
         The path of the file.
 
     Raises:
-        TypeError: If `model` is neither.
+        TypeError: If `model` is neither, or the labels are no list of strings.
         ValueError: If the name does not end in `.tflite`; the model still carries TFMOT's training wrappers, or
             was quantized by Keras; the calibration rows are missing, of another shape or not finite; sparse is
-            asked for in another precision; or the file answers differently from the model by more than its
-            precision allows. Nothing is left behind then.
+            asked for in another precision; there is not one label per output; or the file answers differently from
+            the model by more than its precision allows. Nothing is left behind then.
 
     Example:
         >>> import masslib, tempfile
         >>> model = masslib.models.mlp((4,), 3)
-        >>> masslib.export.tflite(model, tempfile.mkdtemp() + "/mlp.tflite").name
-        'mlp.tflite'
+        >>> path = masslib.export.tflite(model, tempfile.mkdtemp() + "/mlp.tflite", labels=["cat", "dog", "emu"])
+        >>> path.name, masslib.export.load(path).labels
+        ('mlp.tflite', ['cat', 'dog', 'emu'])
     """
     path = Path(path)
     if path.suffix != ".tflite":
@@ -73,29 +87,44 @@ def tflite(model: keras.Model | Exportable, path: str | os.PathLike[str], *, spa
     preflight.check_sparse(sparse, precision)
     if not aware and precision in _CALIBRATED:
         calibration = preflight.check_calibration(calibration, tuple(model.inputs[0].shape[1:]))
+    preflight.check_batch_size(batch_size)
+    labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     with replacing(path) as temporary:
-        content = _convert(model, lambda converter: _set_up(converter, precision, calibration, aware, sparse))
-        temporary.write_bytes(_with_seal(content))
+        content = _convert(model, batch_size, lambda it: _set_up(it, precision, calibration, aware, sparse))
+        temporary.write_bytes(_finished(content, model.name, description, labels))
         seal(temporary)
         parity.check(temporary, model, precision, calibration)
     return path
 
 
-def _convert(model: Any, set_up: Callable[[Any], None]) -> bytes:
+def _convert(model: Any, batch_size: int | None, set_up: Callable[[Any], None]) -> bytes:
     import keras
     import tensorflow as tf
 
-    if not isinstance(model, keras.Model):
+    if not isinstance(model, keras.Model) and batch_size is None:
         with quiet():
             converter = tf.lite.TFLiteConverter.from_keras_model(model)
             set_up(converter)
             return converter.convert()
     # Through a SavedModel: from_keras_model prints a page of endpoints for a Keras 3 model.
-    with tempfile.TemporaryDirectory() as folder:
-        savedmodel.write(model, Path(folder, "model"), check=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder, "model")))
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        if isinstance(model, keras.Model):
+            savedmodel.export_graph(model, folder, batch_size)
+        else:
+            _save_legacy(model, folder, batch_size)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         set_up(converter)
         return converter.convert()
+
+
+def _save_legacy(model: Any, folder: str, batch_size: int | None) -> None:
+    """Write a tf_keras model as a SavedModel whose signature has a fixed batch."""
+    import tensorflow as tf
+
+    (entry,) = model.inputs
+    spec = tf.TensorSpec((batch_size, *entry.shape[1:]), entry.dtype, name="input")
+    serve = tf.function(lambda x: {"output": model(x, training=False)}).get_concrete_function(spec)
+    tf.saved_model.save(model, folder, signatures=serve)
 
 
 def _set_up(converter: Any, precision: str, calibration: np.ndarray | None, aware: bool, sparse: bool) -> None:
@@ -121,17 +150,15 @@ def _integer_operators(precision: str) -> Any:
     return tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
 
 
-def _with_seal(content: bytes) -> bytes:
-    """Add a blank seal to the metadata of a TFLite flatbuffer."""
+def _finished(content: bytes, name: str, description: str | None, labels: list[str] | None) -> bytes:
+    """Add a blank seal, and what was told about the model, to a TFLite flatbuffer."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(BLANK_SEAL, "uint8")
-    entry.name, entry.buffer = "masslib_sha256", len(model.buffers)
-    model.buffers.append(buffer)
-    model.metadata = [*(model.metadata or []), entry]
+    if description is not None or labels is not None:
+        metadata.describe(model, name, description, labels)
+    metadata.add_entry(model, "masslib_sha256", BLANK_SEAL)
     builder = flatbuffers.Builder(len(content) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return metadata.with_labels(bytes(builder.Output()), labels)

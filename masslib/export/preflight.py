@@ -19,8 +19,7 @@ def learned_ranges(model: Any) -> bool:
         TypeError: If `model` is not a Keras model.
         ValueError: If the model is one that cannot be exported as it is.
     """
-    if not hasattr(model, "layers") or not hasattr(model, "export"):
-        raise TypeError(f"expected a Keras model, got {type(model).__name__}; pass `compressed.model`")
+    check_keras(model)
     aware = False
     for layer in _flat(model):
         kind = type(layer).__name__
@@ -36,6 +35,18 @@ def learned_ranges(model: Any) -> bool:
     return aware
 
 
+def check_keras(model: Any) -> None:
+    """Refuse what is not a Keras model, of Keras 3 or tf_keras."""
+    if not hasattr(model, "layers") or not hasattr(model, "export"):
+        raise TypeError(f"expected a Keras model, got {type(model).__name__}; pass `compressed.model`")
+    for what in ("inputs", "outputs"):
+        if len(getattr(model, what, None) or ()) != 1:
+            raise ValueError(
+                f"model {getattr(model, 'name', '')!r} has {len(getattr(model, what, None) or ())} {what}; expected a "
+                "built model with one input and one output"
+            )
+
+
 def check_sparse(sparse: bool, precision: str) -> None:
     """Refuse the sparse encoding together with any quantization: TFLite writes files then that cannot be loaded."""
     if sparse and precision != "float32":
@@ -43,6 +54,12 @@ def check_sparse(sparse: bool, precision: str) -> None:
             f"sparse=True works for float32 files only, and this model is to be {precision}; leave one of them out "
             "(zeros of a quantized file are small too, once it is gzipped)"
         )
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Refuse a fixed batch that is no number of rows."""
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size={batch_size!r}: expected a positive integer, or None for batches of any size")
 
 
 def check_calibration(rows: Any, shape: tuple[int | None, ...]) -> np.ndarray:

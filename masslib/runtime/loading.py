@@ -1,0 +1,66 @@
+"""Which runtime reads which file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from masslib.runtime.predictor import Predictor
+
+
+def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
+    """Load an exported model, whatever its format, behind one `predict`.
+
+    Args:
+        path: A `.tflite` file (run by LiteRT), a `.keras` file, or the folder of a SavedModel; of a folder of numbered
+            versions, as TensorFlow Serving has them, the newest is taken.
+        threads: CPU threads for LiteRT; the other formats use TensorFlow's own setting.
+
+    Returns:
+        A `Predictor`, also usable as a context manager.
+
+    Raises:
+        FileNotFoundError: If nothing lies at `path`.
+        ValueError: If the format is unknown, or the file is damaged.
+
+    Example:
+        >>> import masslib, tempfile, numpy as np
+        >>> path = tempfile.mkdtemp() + "/mlp.tflite"
+        >>> model = masslib.models.mlp((4,), 3)
+        >>> _ = masslib.export.tflite(model, path)
+        >>> with masslib.runtime.load(path) as predictor:
+        ...     predictor.predict(np.zeros((5, 4), "float32")).shape
+        (5, 3)
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; export a model there first")
+    if not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads={threads!r}: expected a positive integer")
+    if path.is_dir():
+        from masslib.runtime.tensorflow_formats import SavedModel
+
+        path = _newest_version(path)
+        return Predictor(path, SavedModel(path))
+    if path.suffix == ".tflite":
+        from masslib.runtime.litert import LiteRT
+
+        return Predictor(path, LiteRT(path, threads))
+    if path.suffix == ".keras":
+        from masslib.runtime.tensorflow_formats import Keras
+
+        return Predictor(path, Keras(path))
+    raise ValueError(f"{path}: {_EXPECTED}")
+
+
+_EXPECTED = "expected a .tflite file, a .keras file or the folder of a SavedModel"
+
+
+def _newest_version(folder: Path) -> Path:
+    """The folder of a SavedModel, or the one with the highest number in it."""
+    if (folder / "saved_model.pb").exists():
+        return folder
+    versions = [entry for entry in folder.iterdir() if entry.name.isdigit() and (entry / "saved_model.pb").exists()]
+    if not versions:
+        raise ValueError(f"{folder}: {_EXPECTED}")
+    return max(versions, key=lambda entry: int(entry.name))

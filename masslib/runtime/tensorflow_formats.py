@@ -1,0 +1,53 @@
+"""SavedModel folders and `.keras` files, run by TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from masslib.runtime.shapes import only
+
+
+class SavedModel:
+    format = "saved_model"
+    threads = None
+
+    def __init__(self, path: Path):
+        import tensorflow as tf
+
+        self._model = tf.saved_model.load(str(path))
+        if "serving_default" not in self._model.signatures:
+            raise ValueError(f"{path} has no 'serving_default' signature; it has {list(self._model.signatures)}")
+        self._call = self._model.signatures["serving_default"]
+        inputs = list(self._call.structured_input_signature[1].items())
+        self._name, spec = only(inputs, "inputs", path)
+        self._output, answer = only(list(self._call.structured_outputs.items()), "outputs", path)
+        self._dtype = spec.dtype
+        self.input_shape = tuple(spec.shape[1:])
+        self.output_shape = tuple(answer.shape[1:])
+        labels = path / "assets" / "labels.txt"
+        self.labels = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else None
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
+        return self._call(**{self._name: tf.constant(x, self._dtype)})[self._output].numpy()
+
+
+class Keras:
+    format = "keras"
+    threads = None
+    labels = None
+
+    def __init__(self, path: Path):
+        import keras
+
+        self._model = keras.saving.load_model(path, compile=False)
+        only(self._model.inputs, "inputs", path)
+        only(self._model.outputs, "outputs", path)
+        self.input_shape = tuple(self._model.inputs[0].shape[1:])
+        self.output_shape = tuple(self._model.outputs[0].shape[1:])
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        return self._model(x, training=False).numpy()
