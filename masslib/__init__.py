@@ -18,6 +18,7 @@ _MODULES = (
     "distribute",
     "evaluation",
     "export",
+    "launcher",
     "measure",
     "models",
     "plot",
@@ -26,6 +27,7 @@ _MODULES = (
 )
 _NAMES = {
     "strategy": "distribute",
+    "launch": "launcher",
     "fit": "train",
     "compress": "compression",
     "Cluster": "compression",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from masslib.data import Subset, from_arrays
+from masslib.train.replicas import Replicas
 
 if TYPE_CHECKING:
     import keras
@@ -20,6 +21,7 @@ class Feed:
     Attributes:
         steps: Batches per epoch; None while a dataset does not know its length.
         rows: Rows per epoch, None for a dataset.
+        dealt: Whether the batches hold the rows of this process alone, and not the global batch.
         sample: Returns a few rows, `(x, y)` or with their weights.
     """
 
@@ -28,6 +30,7 @@ class Feed:
     sample: Callable[[], tuple]
     _open: Callable[[int, int], tf.data.Dataset]
     _spans_epochs: bool
+    dealt: bool = False
     _iterator: Iterator | None = None
 
     def start(self, epoch: int, step: int) -> Iterator:
@@ -45,16 +48,24 @@ def feed(
     shuffle: bool,
     seed: int,
     epochs: int,
-    parts: int,
+    replicas: Replicas,
+    accumulate: int,
     class_weight: Mapping[int, float] | None = None,
     augment: keras.layers.Layer | None = None,
 ) -> Feed:
-    """Make the feed of a training; every batch is a multiple of `parts` rows."""
+    """Make the feed of a training; every global batch is a multiple of the replicas and the parts they compute in.
+
+    A process reads its own rows of a `Subset`. Of a user's dataset every process reads all, and takes its rows from
+    each batch: no file can starve a worker, and the global batches are those of a single process.
+    """
     import tensorflow as tf
 
+    parts = replicas.count * accumulate
     weigh = _weigher(class_weight)
     if not isinstance(x, tf.data.Dataset):
         subset = as_subset(x, y)
+        # A part to accumulate has rows of all processes, so each of them needs the whole batch.
+        dealt = replicas.workers > 1 and accumulate == 1
 
         def open_subset(epoch: int, step: int) -> tf.data.Dataset:
             batches = subset.batches(
@@ -65,11 +76,12 @@ def feed(
                 epochs=epochs - epoch,
                 start=step,
                 replicas=parts,
+                shard=(replicas.rank, replicas.workers) if dealt else None,
                 augment=augment,
             )
             return batches.map(weigh) if weigh else batches
 
-        return Feed(subset.steps(batch_size, parts), len(subset), lambda: subset[:parts], open_subset, True)
+        return Feed(subset.steps(batch_size, parts), len(subset), lambda: subset[:parts], open_subset, True, dealt)
     if y is not None:
         raise ValueError("y was passed beside a tf.data.Dataset; the dataset must yield (x, y) itself")
     if augment is not None:

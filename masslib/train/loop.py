@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from masslib.checkpoint import Checkpoints
 from masslib.data import Subset
+from masslib.train.epoch import Epoch, steps_per_call
 from masslib.train.feed import Feed, feed, validation_batches
+from masslib.train.keeper import keeper
+from masslib.train.replicas import Replicas
 from masslib.train.resume import Journal
 from masslib.train.state import State
 from masslib.train.step import train_function
+from masslib.train.validation import Evaluator
+from masslib.train.workers import Termination, check_alike, gone_workers_named, on_this_worker
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-# Steps that run inside one call of a tf.function. The host's share of a small step is larger than the step
-# itself: an MLP at batch 32 trains 2.9 times faster with 100 steps per call than with one.
-_STEPS_PER_CALL = 50
 
 
 def fit(
@@ -39,6 +37,7 @@ def fit(
     seed: int = 0,
     augment: keras.layers.Layer | None = None,
     accumulate: int = 1,
+    wire: str = "float32",
     on_nan: str = "stop",
     checkpoint: str | os.PathLike[str] | None = None,
     save_every: int | None = None,
@@ -50,6 +49,11 @@ def fit(
     It runs the model's own `train_step`, so models that override it train too. Under a strategy with several
     replicas each computes its part of the global batch; the gradients are summed once, and clipped after that, so
     that the result is the one of a single device.
+
+    Several workers call it alike, each in its own process (see `masslib.launch`), and all get the same History. Each
+    reads its rows of a `Subset`; of a `tf.data.Dataset` each reads every batch and takes its rows of it, so the
+    dataset must give the same batches on all. Only rank 0 shows progress and writes files. SIGTERM to any of them makes
+    one common checkpoint and ends all. With a parameter server, steps run asynchronously, see `masslib.strategy`.
 
     Several steps run inside one call of a `tf.function`, unless a callback of yours looks at every batch or the model
     was compiled with `run_eagerly=True`; built-in callbacks then see the last step of each call, as with Keras'
@@ -71,6 +75,8 @@ def fit(
         seed: Seed of the order and of `augment`; the same seed gives the same batches on any number of replicas.
         augment: A Keras preprocessing layer applied to the training images, see `Subset.batches`.
         accumulate: Compute every global batch in so many parts, one after another: the same result in less memory.
+        wire: `"float16"` lets the gradients travel between replicas with half of their bytes, which is faster where
+            the network is the limit; the sums then have three digits.
         on_nan: What to do when loss or weights are no longer finite: `"stop"` the training with a warning,
             `"restore"` the newest checkpoint and stop, or `"ignore"` it.
         checkpoint: Folder for checkpoints. What lies there is resumed, to the bit; a finished run returns its History.
@@ -85,7 +91,7 @@ def fit(
         TypeError: If `model` is not a Keras 3 model, or the data is of another type.
         ValueError: If the model is not compiled, a number is out of range or not divisible by the replicas, or the
             checkpoint belongs to another training.
-        RuntimeError: If another run uses the checkpoint folder.
+        RuntimeError: If another run uses the checkpoint folder, or another worker has gone.
 
     Example:
         >>> import masslib, numpy as np
@@ -98,11 +104,14 @@ def fit(
     """
     import keras
 
-    _check(model, epochs=epochs, verbose=verbose, accumulate=accumulate, on_nan=on_nan, save_every=save_every)
+    _check(
+        model, epochs=epochs, verbose=verbose, accumulate=accumulate, wire=wire, on_nan=on_nan, save_every=save_every
+    )
     if on_nan == "restore" and checkpoint is None:
         raise ValueError("on_nan='restore' needs checkpoints; pass checkpoint=folder")
-    verbose = 1 if verbose == "auto" else verbose
-    callbacks = list(callbacks or [])
+    replicas = Replicas(model.distribute_strategy)
+    verbose = (1 if verbose == "auto" else verbose) if replicas.is_chief else 0
+    callbacks = on_this_worker(list(callbacks or []), replicas)
     source = feed(
         x,
         y,
@@ -110,7 +119,8 @@ def fit(
         shuffle=shuffle,
         seed=seed,
         epochs=epochs,
-        parts=model.distribute_strategy.num_replicas_in_sync * accumulate,
+        replicas=replicas,
+        accumulate=accumulate,
         class_weight=class_weight,
         augment=augment,
     )
@@ -124,30 +134,38 @@ def fit(
         epochs=epochs,
         steps=source.steps,
     )
-    with contextlib.ExitStack() as stack:
-        checkpoints = None
-        if checkpoint is not None:
-            checkpoints = stack.enter_context(Checkpoints(checkpoint, keep=keep))
-            if checkpoints.paths() and not resume:
-                raise ValueError(f"{checkpoint} holds checkpoints and resume=False; delete them or name another folder")
-        _build(model, source, complete=checkpoints is not None)
-        settings = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle, "rows": source.rows}
-        journal = Journal(model, State(model), checkpoints, settings)
-        run_steps = train_function(model, accumulate, known_length=source.steps is not None)
-        per_call = _steps_per_call(model, callbacks)
-        epoch = _Epoch(model, source, watchers, run_steps, per_call, journal, save_every, on_nan)
+    settings = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle, "rows": source.rows}
+    with (
+        gone_workers_named(replicas),
+        keeper(checkpoint, replicas, keep=keep, resume=resume) as kept,
+        Termination(replicas) as termination,
+    ):
+        check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
+        _build(model, source, replicas, complete=kept is not None)
+        journal = Journal(model, State(model, replicas), kept, settings)
+        run_steps = train_function(
+            model,
+            replicas,
+            accumulate=accumulate,
+            known_length=source.steps is not None,
+            dealt=source.dealt,
+            wire=wire,
+        )
+        per_call = steps_per_call(model, callbacks)
+        epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, per_call, save_every, on_nan)
         _train(model, epoch, validation, watchers, journal, epochs)
     return model.history
 
 
 def _train(
     model: keras.Model,
-    epoch: _Epoch,
+    epoch: Epoch,
     validation: tf.data.Dataset | None,
     watchers: keras.callbacks.CallbackList,
     journal: Journal,
     epochs: int,
 ) -> None:
+    evaluator = Evaluator(model, epoch.replicas)
     model.stop_training = False
     watchers.on_train_begin()
     logs: dict[str, float] = {}
@@ -156,8 +174,7 @@ def _train(
         watchers.on_epoch_begin(journal.epoch)
         logs = epoch.run()
         if validation is not None:
-            results = model.evaluate(validation, verbose=0, return_dict=True, callbacks=watchers)
-            logs |= {f"val_{name}": value for name, value in results.items()}
+            logs |= {f"val_{name}": value for name, value in evaluator.run(validation, watchers).items()}
         watchers.on_epoch_end(journal.epoch, logs)
         journal.end_epoch()
     watchers.on_train_end(logs)
@@ -165,53 +182,7 @@ def _train(
         journal.save(stopped=True)
 
 
-@dataclass(frozen=True)
-class _Epoch:
-    """Runs the steps of one epoch, those that are left of it."""
-
-    model: keras.Model
-    source: Feed
-    watchers: keras.callbacks.CallbackList
-    run_steps: Callable
-    per_call: int
-    journal: Journal
-    save_every: int | None
-    on_nan: str
-
-    def run(self) -> dict[str, float]:
-        model, journal, steps = self.model, self.journal, self.source.steps
-        logs: dict[str, float] = {}
-        if journal.step == 0:
-            model.reset_metrics()
-        iterator = self.source.start(journal.epoch, journal.step)
-        while (steps is None or journal.step < steps) and not model.stop_training:
-            self.watchers.on_train_batch_begin(journal.step)
-            count = self._count()
-            result = self.run_steps(iterator, count)
-            if result is None:
-                break
-            logs = _floats(result)
-            journal.advance(count)
-            self.watchers.on_train_batch_end(journal.step - 1, logs)
-            if self.on_nan != "ignore" and journal.lost(logs, restore=self.on_nan == "restore"):
-                model.stop_training = True
-            elif self.save_every and journal.total % self.save_every == 0 and journal.step != steps:
-                journal.save()
-        journal.average()
-        if model.loss is None:  # what train_step returned is all there is
-            return logs
-        metrics = _floats(model.get_metrics_result())
-        return metrics if metrics.keys() >= logs.keys() else logs
-
-    def _count(self) -> int:
-        """How many steps the next call runs: not beyond the epoch, nor beyond the next checkpoint."""
-        if self.source.steps is None:
-            return 1
-        count = min(self.per_call, self.source.steps - self.journal.step)
-        return min(count, self.save_every - self.journal.total % self.save_every) if self.save_every else count
-
-
-def _build(model: keras.Model, source: Feed, *, complete: bool) -> None:
+def _build(model: keras.Model, source: Feed, replicas: Replicas, *, complete: bool) -> None:
     """Make the variables that Keras makes late.
 
     Those of the optimizer always; those of the metrics, when they are to be found in a checkpoint or when a graph of
@@ -219,31 +190,11 @@ def _build(model: keras.Model, source: Feed, *, complete: bool) -> None:
     """
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
-        if model.loss is not None and (complete or model.distribute_strategy.num_replicas_in_sync > 1):
-            model.test_on_batch(*source.sample())
-            model.reset_metrics()
+    if model.loss is not None and (complete or replicas.count > 1):
+        Evaluator(model, replicas).build(source.sample())
 
 
-def _steps_per_call(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]) -> int:
-    import keras
-
-    if model.run_eagerly:
-        return 1
-    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-    watching = any(
-        getattr(type(callback), hook) != getattr(keras.callbacks.Callback, hook)
-        for callback in callbacks
-        if not type(callback).__module__.startswith("keras.") or isinstance(callback, keras.callbacks.LambdaCallback)
-        for hook in hooks
-    )
-    return model.steps_per_execution if watching or model.steps_per_execution > 1 else _STEPS_PER_CALL
-
-
-def _floats(logs: Any) -> dict[str, float]:
-    return {name: float(value) for name, value in logs.items()}
-
-
-def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, on_nan: Any, save_every: Any) -> None:
+def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any, on_nan: Any, save_every: Any) -> None:
     import keras
 
     if not isinstance(model, keras.Model):
@@ -259,5 +210,7 @@ def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, on_nan: An
             raise ValueError(f"{name}={value!r}: expected a positive integer")
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(f"verbose={verbose!r}: expected 'auto', 0, 1 or 2")
+    if wire not in ("float32", "float16"):
+        raise ValueError(f"wire={wire!r}: expected 'float32' or 'float16'")
     if on_nan not in ("stop", "restore", "ignore"):
         raise ValueError(f"on_nan={on_nan!r}: expected 'stop', 'restore' or 'ignore'")

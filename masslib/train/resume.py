@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from masslib.checkpoint import Checkpoints
+from masslib.train.keeper import Keeper
 from masslib.train.state import State
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ class Journal:
         total: Steps made since the beginning.
     """
 
-    def __init__(self, model: keras.Model, state: State, checkpoints: Checkpoints | None, settings: Mapping[str, Any]):
+    def __init__(self, model: keras.Model, state: State, keeper: Keeper | None, settings: Mapping[str, Any]):
         self.epoch = self.step = self.total = 0
-        self._model, self._state, self._checkpoints = model, state, checkpoints
+        self._model, self._state, self._keeper = model, state, keeper
         self._settings = dict(settings)
 
     def resume(self) -> bool:
@@ -34,7 +34,7 @@ class Journal:
         Raises:
             ValueError: If the checkpoint was made by a training with other settings or of another model.
         """
-        found = self._checkpoints.newest() if self._checkpoints else None
+        found = self._keeper.newest() if self._keeper else None
         if found is None:
             self._state.part_seeds()
             return True
@@ -46,7 +46,7 @@ class Journal:
         ]
         if different:
             raise ValueError(
-                f"the training in {self._checkpoints.folder} had other settings: {'; '.join(different)}; "
+                f"the training in {self._keeper.folder} had other settings: {'; '.join(different)}; "
                 "use the same ones to resume it, or name another folder"
             )
         self._state.write(arrays)
@@ -66,12 +66,12 @@ class Journal:
         self.save()
 
     def save(self, *, stopped: bool = False) -> None:
-        """Begin to write a checkpoint, if the training keeps any.
+        """Begin to write a checkpoint, if the training keeps any. Collective.
 
         Args:
             stopped: Whether the training has ended before its last epoch, so that there is nothing to resume.
         """
-        if not self._checkpoints:
+        if not self._keeper:
             return
         self.average()
         about = {
@@ -82,7 +82,12 @@ class Journal:
             "history": self._model.history.history,
             "settings": self._settings,
         }
-        self._checkpoints.save(self.total, self._state.read(), about)
+        self._keeper.save(self.total, self._state.read(), about)
+
+    def wait(self) -> None:
+        """Wait until the checkpoint that was begun is on the disk. Collective."""
+        if self._keeper:
+            self._keeper.wait()
 
     def average(self) -> None:
         """Let the replicas agree on what each counted for itself."""
@@ -98,8 +103,8 @@ class Journal:
             return False
         place = f"loss or weights are not finite in epoch {self.epoch + 1} at step {self.step} or shortly before"
         remedy = "a lower learning rate or clipnorm in the optimizer may help"
-        self._checkpoints.wait() if self._checkpoints else None
-        found = self._checkpoints.newest() if restore else None
+        self.wait()
+        found = self._keeper.newest() if restore else None
         if found:
             arrays, about = found
             self._state.write(arrays)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     import keras
+
+    from masslib.train.replicas import Replicas
 
 # Spreads the seeds of the replicas: the golden ratio as a 32-bit fraction.
 _STRIDE = 0x9E3779B9
@@ -22,14 +24,15 @@ class State:
     seed, without which a resumed run draws other masks; `model.variables` has it.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, replicas: Replicas):
         import tensorflow as tf
 
-        self._model = model
+        self._model, self._replicas = model, replicas
         self._all_finite = tf.function(
             lambda: tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in model.trainable_variables])
         )
-        self._replicas = model.distribute_strategy.num_replicas_in_sync
+        counted = [variable for variable in model.non_trainable_variables if "float" in variable.dtype]
+        self._average = replicas.averaging(counted)
         groups = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": _metrics(model)}
         # Without the numbers that Keras gives: the second model of a process is the first one of the next.
         self._variables = {
@@ -39,7 +42,7 @@ class State:
         }
 
     def read(self) -> dict[str, np.ndarray]:
-        """Return the value of every variable."""
+        """Return the value of every variable. Collective."""
         return {name: np.asarray(self._value(name, variable)) for name, variable in self._variables.items()}
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -62,8 +65,8 @@ class State:
             )
         for name, variable in self._variables.items():
             if self._differs(name):
-                for copy, value in zip(self._copies(variable), arrays[name], strict=True):
-                    copy.assign(value)
+                for rank, copy in enumerate(self._replicas.copies(variable), start=self._replicas.first):
+                    copy.assign(arrays[name][rank])
             else:
                 variable.assign(arrays[name])
         self.part_seeds()
@@ -75,38 +78,38 @@ class State:
     def average(self) -> None:
         """Give all replicas the mean of what each counted for itself, such as BatchNormalization's statistics.
 
-        Keras keeps those of the first replica only.
+        Keras keeps those of the first replica only. Collective.
         """
-        for variable in self._model.non_trainable_variables:
-            copies = self._copies(variable)
-            if len(copies) > 1 and "float" in variable.dtype:
-                variable.assign(sum(copy.numpy() for copy in copies) / len(copies))
+        self._average()
 
     def part_seeds(self) -> None:
-        """Give the seed generators of each replica another seed, or all would draw the same dropout masks."""
-        for variable in self._model.variables:
-            if variable.path.endswith("seed_generator_state"):
-                for rank, copy in enumerate(self._copies(variable)[1:], start=1):
-                    seed, counter = variable.numpy()
-                    copy.assign(np.array([(int(seed) + rank * _STRIDE) % 2**32, counter], "uint32"))
+        """Give the seed generators of each replica another seed, or all would draw the same dropout masks.
+
+        Collective.
+        """
+        generators = [v for v in self._model.variables if v.path.endswith("seed_generator_state")]
+        if not generators:
+            return
+        states = np.stack([variable.numpy() for variable in generators])
+        states = np.frombuffer(self._replicas.broadcast(states.tobytes()), states.dtype).reshape(states.shape)
+        for variable, (seed, counter) in zip(generators, states, strict=True):
+            for rank, copy in enumerate(self._replicas.copies(variable), start=self._replicas.first):
+                copy.assign(np.array([(int(seed) + rank * _STRIDE) % 2**32, counter], states.dtype))
 
     def _differs(self, name: str) -> bool:
         """Whether the replicas hold different values on purpose: each counts the metrics of its own rows."""
-        return self._replicas > 1 and name.startswith("metrics/")
+        return self._replicas.count > 1 and name.startswith("metrics/")
 
     def _value(self, name: str, variable: keras.Variable) -> np.ndarray:
-        if self._differs(name):
-            return np.stack([copy.numpy() for copy in self._copies(variable)])
-        return variable.numpy()
+        if not self._differs(name):
+            return variable.numpy()
+        mine = np.stack([copy.numpy() for copy in self._replicas.copies(variable)])
+        parts = [np.frombuffer(part, mine.dtype) for part in self._replicas.gather(mine.tobytes())]
+        return np.concatenate(parts).reshape(self._replicas.count, *mine.shape[1:])
 
     def _form(self, name: str, variable: keras.Variable) -> tuple[tuple[int, ...], str]:
         shape = tuple(variable.shape)
-        return (self._replicas, *shape) if self._differs(name) else shape, str(variable.dtype)
-
-    def _copies(self, variable: keras.Variable) -> list[Any]:
-        if self._replicas == 1:
-            return [variable.value]
-        return list(self._model.distribute_strategy.experimental_local_results(variable.value))
+        return (self._replicas.count, *shape) if self._differs(name) else shape, str(variable.dtype)
 
 
 def _metrics(model: keras.Model) -> list[keras.Variable]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from masslib.train.replicas import Replicas, all_reduce
 
 if TYPE_CHECKING:
     import keras
@@ -16,19 +19,24 @@ if TYPE_CHECKING:
 _FUSED_WEIGHTS = 1_000_000
 
 
-def train_function(model: keras.Model, accumulate: int, known_length: bool) -> Callable:
+def train_function(
+    model: keras.Model, replicas: Replicas, *, accumulate: int, known_length: bool, dealt: bool, wire: str
+) -> Callable:
     """Build `run(iterator, count)`: it runs some train steps and returns the last logs, None at the end of the data.
 
     Args:
         model: The compiled model; its own `train_step` is run.
+        replicas: The replicas of its strategy.
         accumulate: Parts that every global batch is computed in, one after another.
         known_length: Whether `count` steps can be run in one graph, since the data surely has as many batches.
+        dealt: Whether the iterator gives this process its own part of every global batch, and not all of it.
+        wire: In what type the gradients travel.
     """
-    replicas = model.distribute_strategy.num_replicas_in_sync
-    if replicas == accumulate == 1 and not _fuses(model):
+    if replicas.count == accumulate == 1 and not _fuses(model):
         return _runner(model, model.train_step, known_length)
-    summed = _runner(model, _summed_step(model, accumulate), known_length)
-    plain = _runner(model, _plain_step(model), known_length)
+    cut = _Cut(replicas, accumulate, dealt)
+    summed = _runner(model, _summed_step(model, replicas, cut, wire), known_length)
+    plain = _runner(model, _plain_step(model, cut), known_length)
     chosen = summed
 
     def run(iterator: Iterator, count: int) -> Any:
@@ -132,28 +140,25 @@ class _GradientTap(threading.local):
         return updates[0]
 
 
-def _summed_step(model: keras.Model, accumulate: int) -> Callable:
+def _summed_step(model: keras.Model, replicas: Replicas, cut: _Cut, wire: str) -> Callable:
     import tensorflow as tf
 
-    strategy, optimizer = model.distribute_strategy, model.optimizer
-    replicas = strategy.num_replicas_in_sync
+    strategy, optimizer, accumulate = model.distribute_strategy, model.optimizer, cut.accumulate
     tap = _GradientTap(optimizer)
     trained: list[Any] = []
 
     def replica_step(batch: Any) -> tuple[Any, list]:
-        context = tf.distribute.get_replica_context()
         sums: list[tf.Tensor] = []
         for part in range(accumulate):
-            position = part * replicas + context.replica_id_in_sync_group
-            logs = model.train_step(_rows(batch, position, replicas * accumulate))
+            logs = model.train_step(cut.part(batch, part))
             updates = [(g, v) for g, v in zip(*tap.take(), strict=True) if g is not None]
-            if replicas == accumulate == 1 and any(isinstance(g, tf.IndexedSlices) for g, _ in updates):
+            if replicas.count == accumulate == 1 and any(isinstance(g, tf.IndexedSlices) for g, _ in updates):
                 raise _OtherOptimizersError  # an embedding: the optimizer by itself updates only the rows in use
             grads = [tf.convert_to_tensor(g) for g, _ in updates]
             grads = [g / accumulate for g in grads] if accumulate > 1 else grads
             sums = [a + b for a, b in zip(sums, grads, strict=True)] if sums else grads
             trained[:] = [v for _, v in updates]
-        return logs, _all_reduce(context, sums) if replicas > 1 else sums
+        return logs, all_reduce(sums, wire) if replicas.count > 1 else sums
 
     def apply(grads: list[tf.Tensor]) -> None:
         optimizer.apply(grads, trained)
@@ -175,48 +180,43 @@ def _summed_step(model: keras.Model, accumulate: int) -> Callable:
     return step
 
 
-def _all_reduce(context: tf.distribute.ReplicaContext, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Sum tensors over the replicas in one collective per dtype: many small ones cost more than one large one."""
-    import tensorflow as tf
-
-    result: list[Any] = list(tensors)
-    for dtype in {tensor.dtype for tensor in tensors}:
-        places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
-        flat = tf.concat([tf.reshape(tensors[place], [-1]) for place in places], 0)
-        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
-        sizes = [tensors[place].shape.num_elements() for place in places]
-        for place, part in zip(places, tf.split(summed, sizes), strict=True):
-            result[place] = tf.reshape(part, tensors[place].shape)
-    return result
-
-
-def _plain_step(model: keras.Model) -> Callable:
+def _plain_step(model: keras.Model, cut: _Cut) -> Callable:
     """Let the optimizers of the model do the summing, as Keras does."""
-    import tensorflow as tf
-
     strategy = model.distribute_strategy
 
     def replica_step(batch: Any) -> Any:
-        rank = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return model.train_step(_rows(batch, rank, strategy.num_replicas_in_sync))
+        return model.train_step(cut.part(batch, 0))
 
     return lambda batch: _mean(strategy, strategy.run(replica_step, (batch,)))
 
 
-def _rows(batch: Any, position: int | tf.Tensor, parts: int) -> Any:
-    """Cut one of `parts` equal parts from a global batch, on the host, so that only it goes to the device."""
-    import tensorflow as tf
+@dataclass(frozen=True)
+class _Cut:
+    """How a batch is cut into the rows of each replica and part, on the host, so that only they go to the device."""
 
-    if parts == 1:
-        return batch
+    replicas: Replicas
+    accumulate: int
+    dealt: bool
 
-    def cut(tensor: tf.Tensor) -> tf.Tensor:
-        size = tf.shape(tensor)[0] // parts
-        part = tensor[position * size : (position + 1) * size]
-        return tf.ensure_shape(part, [None, *tensor.shape[1:]])
+    def part(self, batch: Any, number: int) -> Any:
+        """Return the rows of one part for the replica in whose context this is called."""
+        import tensorflow as tf
 
-    with tf.device("CPU:0"):
-        return tf.nest.map_structure(cut, batch)
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        count = self.replicas.count
+        if self.dealt:
+            replica, count = replica - self.replicas.first, self.replicas.local
+        parts = count * self.accumulate
+        if parts == 1:
+            return batch
+
+        def cut(tensor: tf.Tensor) -> tf.Tensor:
+            size, position = tf.shape(tensor)[0] // parts, number * count + replica
+            rows = tensor[position * size : (position + 1) * size]
+            return tf.ensure_shape(rows, [None, *tensor.shape[1:]])
+
+        with tf.device("CPU:0"):
+            return tf.nest.map_structure(cut, batch)
 
 
 def _mean(strategy: tf.distribute.Strategy, logs: Any) -> Any:

@@ -1,0 +1,6 @@
+"""Worker processes: started from a notebook cell, a script or the command line, watched, and started again."""
+
+from masslib.launcher.errors import WorkerError
+from masslib.launcher.group import launch
+
+__all__ = ["WorkerError", "launch"]

@@ -1,0 +1,73 @@
+"""Evaluation during a training, under every strategy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from masslib.train.replicas import Replicas
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+class Evaluator:
+    """Computes loss and metrics of a model on a dataset, the same on all workers.
+
+    Keras' own `evaluate` does it in one process. Under several workers it fails (keras issue 20585), so each worker
+    runs the model's `test_step` on every n-th batch, and the metrics are summed at the end.
+    """
+
+    def __init__(self, model: keras.Model, replicas: Replicas):
+        self._model, self._replicas = model, replicas
+        self._step: Any = None
+
+    def run(self, batches: tf.data.Dataset, watchers: keras.callbacks.CallbackList) -> dict[str, float]:
+        """Return the name and value of loss and metrics. Collective."""
+        model, replicas = self._model, self._replicas
+        if replicas.workers == 1:
+            return model.evaluate(batches, verbose=0, return_dict=True, callbacks=watchers)
+        watchers.on_test_begin()
+        model.reset_metrics()
+        for number, batch in enumerate(batches.shard(replicas.workers, replicas.rank)):
+            watchers.on_test_batch_begin(number)
+            self._test(batch)
+            watchers.on_test_batch_end(number)
+        logs = {name: float(value) for name, value in model.get_metrics_result().items()}
+        watchers.on_test_end(logs)
+        return logs
+
+    def build(self, batch: tuple) -> None:
+        """Make the variables of the metrics, which Keras makes at the first batch."""
+        with self._replicas.strategy.scope():
+            if self._replicas.workers == 1:
+                self._model.test_on_batch(*batch)
+            else:
+                self._on_every_replica(batch)
+        self._model.reset_metrics()
+
+    def _test(self, batch: tuple) -> None:
+        import tensorflow as tf
+
+        if self._step is None:
+            self._step = tf.function(self._on_every_replica, reduce_retracing=True, autograph=False)
+        self._step(batch)
+
+    def _on_every_replica(self, batch: tuple) -> None:
+        import tensorflow as tf
+
+        replicas = self._replicas
+
+        def replica_step() -> None:
+            position = tf.distribute.get_replica_context().replica_id_in_sync_group - replicas.first
+            self._model.test_step(tf.nest.map_structure(lambda tensor: _share(tensor, position, replicas.local), batch))
+
+        replicas.strategy.run(replica_step)
+
+
+def _share(tensor: tf.Tensor, position: Any, count: int) -> tf.Tensor:
+    """Cut the rows of one replica; sizes may differ by one."""
+    import tensorflow as tf
+
+    rows = tf.shape(tensor)[0]
+    return tensor[rows * position // count : rows * (position + 1) // count]

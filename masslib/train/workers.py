@@ -1,0 +1,126 @@
+"""What a training of several processes asks of each: to be alike, to leave files to the chief, and to end together."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from masslib.train.replicas import Replicas
+
+if TYPE_CHECKING:
+    import keras
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code of a process that ended because of SIGTERM, as in a shell."""
+
+
+class WorkerGoneError(RuntimeError):
+    """Another worker has ended or cannot be reached any more, so this one cannot go on."""
+
+
+def on_this_worker(callbacks: Sequence[keras.callbacks.Callback], replicas: Replicas) -> list[keras.callbacks.Callback]:
+    """Leave out the callbacks of Keras that write files, unless this is the chief.
+
+    Raises:
+        ValueError: If BackupAndRestore is among them: it would give its state to the chief alone.
+    """
+    import keras
+
+    if replicas.workers == 1:
+        return list(callbacks)
+    known = keras.callbacks
+    if any(isinstance(callback, known.BackupAndRestore) for callback in callbacks):
+        raise ValueError(
+            "BackupAndRestore does not work with several workers; pass checkpoint=folder, which resumes all of them"
+        )
+    writing = (known.ModelCheckpoint, known.TensorBoard, known.CSVLogger)
+    return [callback for callback in callbacks if replicas.is_chief or not isinstance(callback, writing)]
+
+
+def check_alike(model: keras.Model, settings: Mapping[str, Any], replicas: Replicas) -> None:
+    """Compare model, optimizer, data and settings of all workers. Collective.
+
+    Raises:
+        ValueError: If one differs from rank 0, on all of them.
+    """
+    if replicas.workers == 1:
+        return
+    mine = {name: repr(value) for name, value in settings.items()} | {
+        "model": _digest([[v.path, list(v.shape), str(v.dtype)] for v in model.variables]),
+        "layers": _digest([[layer.name, type(layer).__name__] for layer in model.layers]),
+        "weights": f"{model.count_params():,}",
+        "optimizer": type(model.optimizer).__name__,
+    }
+    all_of_them = [json.loads(content) for content in replicas.gather(json.dumps(mine).encode())]
+    problems = [
+        f"worker {rank} has {name}={theirs[name]}, worker 0 {all_of_them[0][name]}"
+        for rank, theirs in enumerate(all_of_them)
+        for name in theirs
+        if theirs[name] != all_of_them[0][name]
+    ]
+    if problems:
+        raise ValueError(f"the workers do not train the same: {'; '.join(problems)}")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+class Termination:
+    """Notes SIGTERM in the time of a training of several workers; a second one ends the process at once.
+
+    Without it TensorFlow's preemption notifier swallows the signal, and the workers train on.
+
+    Attributes:
+        asked: Whether the signal has come.
+    """
+
+    def __init__(self, replicas: Replicas):
+        self.asked = False
+        self._active = replicas.workers > 1 and threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> Termination:
+        if self._active:
+            signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._active:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def gone_workers_named(replicas: Replicas) -> Iterator[None]:
+    """Turn TensorFlow's pages about a broken connection into one sentence.
+
+    Raises:
+        WorkerGoneError: If another worker has gone.
+    """
+    import tensorflow as tf
+
+    errors = tf.errors
+    lost = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)
+    try:
+        yield
+    except (*lost, errors.InternalError) as error:
+        if replicas.workers == 1:
+            raise
+        tasks = sorted(
+            set(re.findall(r"/job:worker/(?:replica:\d+/)?task:(\d+)", error.message)) - {str(replicas.rank)}
+        )
+        names = f"worker {' or '.join(tasks)}" if tasks else "another worker"
+        raise WorkerGoneError(
+            f"{names} has gone, or cannot be reached any more, so worker {replicas.rank} cannot go on; look into its "
+            "log for why, and start all again: with checkpoint=folder they resume"
+        ) from error
