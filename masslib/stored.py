@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masslib.files import sealed
+from masslib.runtime.trial import check_tflite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,34 +55,50 @@ def sparsity(path: str | os.PathLike[str]) -> pd.DataFrame:
         (120000, 0.0)
     """
     import pandas as pd
-    from ai_edge_litert import schema_py_generated as schema
 
-    content = _content(Path(path))
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    names = {value: _TYPES[name] for name, value in vars(schema.TensorType).items() if name in _TYPES}
+    model, content = read(path)
+    names = type_names()
     rows = [
-        _row(tensor, names[tensor.type], data)
+        (name_of(tensor), *summary(tensor, names[tensor.type], data))
         for graph in model.subgraphs
         for tensor in graph.tensors
         if tensor.type in names
-        and (data := _bytes(model.buffers[tensor.buffer], content)).size
-        and _is_weight(tensor, names[tensor.type])
+        and (data := stored_bytes(model.buffers[tensor.buffer], content)).size
+        and is_weight(tensor, names[tensor.type])
     ]
     columns = ["name", "shape", "dtype", "zeros", "distinct", "distinct_per_channel", "bytes"]
     return pd.DataFrame(rows, columns=columns).set_index("name")
 
 
-def _content(path: Path) -> bytes:
+def read(path: str | os.PathLike[str]) -> tuple[Any, bytes]:
+    """The unpacked model of a TFLite file (`schema_py_generated.ModelT`) and the bytes of the file.
+
+    Raises:
+        FileNotFoundError: If nothing lies at `path`.
+        ValueError: If it is not a TFLite file, or damaged.
+    """
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; export a model there first")
-    content = path.read_bytes() if path.is_file() else b""
-    if content[4:8] != b"TFL3":
-        raise ValueError(f"{path} is not a TFLite file: it does not carry the identifier 'TFL3' at byte 4")
-    sealed(path)
-    return content
+    check_tflite(path)
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = path.read_bytes()
+    try:
+        return schema.ModelT.InitFromPackedBuf(content, 0), content
+    except Exception as error:  # whatever damaged offsets make the generated reader raise
+        raise ValueError(f"{path} is damaged: {type(error).__name__} while its tables were read") from error
 
 
-def _bytes(buffer: Any, content: bytes) -> np.ndarray:
+def type_names() -> dict[int, str]:
+    """The number types of the schema that masslib reads, under NumPy's names."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: _TYPES[name] for name, value in vars(schema.TensorType).items() if name in _TYPES}
+
+
+def stored_bytes(buffer: Any, content: bytes) -> np.ndarray:
+    """The bytes of a buffer, none if it is filled in only while the model runs."""
     if buffer.data is not None:
         return np.asarray(buffer.data, "uint8")
     # Beyond 2 GB the data lie behind the flatbuffer; an offset of 1 marks a place not filled in.
@@ -91,7 +107,7 @@ def _bytes(buffer: Any, content: bytes) -> np.ndarray:
     return np.zeros(0, "uint8")
 
 
-def _is_weight(tensor: Any, dtype: str) -> bool:
+def is_weight(tensor: Any, dtype: str) -> bool:
     """Tell weights from shapes, axes and paddings, which are integers without a scale, and from single constants."""
     if tensor.shape is None or not len(tensor.shape):
         return False
@@ -103,19 +119,19 @@ def _scales(tensor: Any) -> int:
     return 0 if scale is None else len(scale)
 
 
-def _row(tensor: Any, dtype: str, data: np.ndarray) -> tuple[Any, ...]:
+def summary(tensor: Any, dtype: str, data: np.ndarray) -> tuple[Any, ...]:
+    """Shape, dtype, zeros, distinct values, distinct values per channel and bytes of a stored tensor."""
     shape = tuple(int(size) for size in tensor.shape)
     values = _unpacked(data) if dtype == "int4" else data.view(dtype)
     if tensor.sparsity is not None:
         # Only blocks that hold something are stored.
         total, stored = int(np.prod(shape)), np.unique(values[values != 0])
         distinct = len(stored) + (np.count_nonzero(values) < total)
-        return (_name(tensor), shape, dtype, 1 - np.count_nonzero(values) / total, distinct, distinct, data.size)
+        return (shape, dtype, 1 - np.count_nonzero(values) / total, distinct, distinct, data.size)
     axis = _channel_axis(tensor, shape)
     channels = np.moveaxis(values[: np.prod(shape)].reshape(shape), axis, 0).reshape(shape[axis], -1)
     zero = np.asarray(tensor.quantization.zeroPoint if "int" in dtype else 0).reshape(-1, 1)
     return (
-        _name(tensor),
         shape,
         dtype,
         float(np.mean(channels == zero)),
@@ -125,7 +141,8 @@ def _row(tensor: Any, dtype: str, data: np.ndarray) -> tuple[Any, ...]:
     )
 
 
-def _name(tensor: Any) -> str:
+def name_of(tensor: Any) -> str:
+    """The first name of a tensor."""
     # The converter joins the names of all operations that it has folded together.
     return tensor.name.decode().split(";")[0]
 

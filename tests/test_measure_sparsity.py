@@ -61,12 +61,12 @@ def test_zeros_and_values_of_a_quantized_file(model, tmp_path, precision, dtype)
 def test_zero_points_are_zeros():
     from types import SimpleNamespace
 
-    from masslib.stored import _row
+    from masslib.stored import summary
 
     quantization = SimpleNamespace(scale=[1, 1], zeroPoint=[3, -1], quantizedDimension=0)
     tensor = SimpleNamespace(name=b"w;fused", shape=[2, 4], quantization=quantization, sparsity=None)
     data = np.array([3, 3, 0, 1, 3, -1, 0, 1], "int8").view("uint8")
-    assert _row(tensor, "int8", data) == ("w", (2, 4), "int8", 3 / 8, 4, 4, 8)
+    assert summary(tensor, "int8", data) == ((2, 4), "int8", 3 / 8, 4, 4, 8)
 
 
 def test_it_reads_without_tensorflow(model, tmp_path):

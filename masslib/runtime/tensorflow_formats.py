@@ -16,7 +16,11 @@ class SavedModel:
     def __init__(self, path: Path):
         import tensorflow as tf
 
-        self._model = tf.saved_model.load(str(path))
+        try:
+            self._model = tf.saved_model.load(str(path))
+        except Exception as error:  # TensorFlow has many for a folder that is damaged
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path} is not a whole SavedModel: {reason}") from error
         if "serving_default" not in self._model.signatures:
             raise ValueError(f"{path} has no 'serving_default' signature; it has {list(self._model.signatures)}")
         self._call = self._model.signatures["serving_default"]

@@ -8,26 +8,40 @@ from pathlib import Path
 
 from masslib.files import sealed
 
-# LiteRT can abort the whole process on damaged bytes, so a file without a seal is tried in a child first.
-_TRIAL = (
-    "import sys; from ai_edge_litert.interpreter import Interpreter; "
-    "interpreter = Interpreter(model_path=sys.argv[1]); "
-    "interpreter.allocate_tensors(); interpreter.invoke()"
-)
+# LiteRT can abort the whole process on damaged bytes, and a damaged length can make it ask for any amount of memory.
+_TRIAL = """
+import sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), resource.RLIM_INFINITY))
+except ImportError:  # not on Windows
+    pass
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(model_path=sys.argv[1])
+interpreter.allocate_tensors()
+interpreter.invoke()
+"""
 _TRIAL_SECONDS = 120
+_TRIAL_BYTES = 4 * 2**30
 
 
 def check_tflite(path: Path) -> None:
-    with open(path, "rb") as file:
-        head = file.read(8)
+    """Raise `ValueError` unless a TFLite file is intact, by its seal, or at least runs.
+
+    A file without a seal, written by another program, is loaded and run once in a child process.
+    """
+    head = b""
+    if path.is_file():
+        with open(path, "rb") as file:
+            head = file.read(8)
     if head[4:8] != b"TFL3":
         raise ValueError(f"{path} is not a TFLite file: it does not carry the identifier 'TFL3' at byte 4")
     if sealed(path):
         return
+    limit = _TRIAL_BYTES + 8 * path.stat().st_size
+    command = [sys.executable, "-c", _TRIAL, str(path), str(limit)]
     try:
-        trial = subprocess.run(
-            [sys.executable, "-c", _TRIAL, str(path)], capture_output=True, text=True, timeout=_TRIAL_SECONDS
-        )
+        trial = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
         raise ValueError(f"{path} did not run within {_TRIAL_SECONDS} s in a trial process") from None
     if trial.returncode:

@@ -1,0 +1,107 @@
+"""A SavedModel answers to programs that know TensorFlow only, photos in files included."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from masslib import export, models
+
+LABELS = [f"class {number}" for number in range(10)]
+
+# Not even Keras may be imported.
+CLIENT = """
+import json, sys
+sys.modules["masslib"] = sys.modules["keras"] = sys.modules["tf_keras"] = None
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+files = tf.constant([tf.io.read_file(path).numpy() for path in sys.argv[2:]])
+answer = model.signatures["classify"](images=files)
+labels = [[label.decode() for label in row] for row in answer["labels"].numpy()]
+print(json.dumps({"labels": labels, "probabilities": answer["probabilities"].numpy().tolist()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.lenet5((28, 28, 1), 10)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+
+
+def test_photos_in_files_get_labels_from_a_program_with_tensorflow_only(model, photos, tmp_path):
+    path = export.saved_model(model, tmp_path / "model", version=3, labels=LABELS)
+    assert path == tmp_path / "model" / "3"
+    assert (path / "assets" / "labels.txt").read_text().splitlines() == LABELS
+    files = []
+    for number, photo in enumerate(photos):
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(photo).save(files[-1])
+    command = [sys.executable, "-c", CLIENT, str(path), *map(str, files)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    answer = json.loads(printed.splitlines()[-1])
+    expected = np.asarray(model(photos[..., None].astype("float32") / 255))
+    order = np.argsort(-expected, axis=1)
+    assert answer["labels"] == [[LABELS[index] for index in row] for row in order]
+    np.testing.assert_allclose(answer["probabilities"], np.take_along_axis(expected, order, axis=1), atol=1e-6)
+
+
+def test_photos_of_other_kinds_and_sizes_are_fitted(model, photos, tmp_path):
+    import tensorflow as tf
+
+    path = export.saved_model(model, tmp_path / "model", labels=LABELS)
+    classify = tf.saved_model.load(str(path)).signatures["classify"]
+    contents = []
+    for mode, size, kind in (("RGB", (56, 56), "PNG"), ("RGBA", (28, 28), "PNG"), ("L", (100, 40), "JPEG")):
+        stream = io.BytesIO()
+        Image.fromarray(photos[0]).convert(mode).resize(size).save(stream, kind)
+        contents.append(stream.getvalue())
+    answer = classify(images=tf.constant(contents))
+    assert answer["labels"].shape == answer["probabilities"].shape == (3, 10)
+    np.testing.assert_allclose(answer["probabilities"].numpy().sum(axis=1), 1, atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="(?i)image"):
+        classify(images=tf.constant([b"no image"]))
+
+
+def test_labels_without_images_go_to_the_assets_alone(tmp_path):
+    import tensorflow as tf
+
+    path = export.saved_model(models.mlp((16,), 3), tmp_path / "table", labels=["a", "b", "c"])
+    assert list(tf.saved_model.load(str(path)).signatures) == ["serving_default"]
+    with export.load(path) as predictor:
+        assert predictor.labels == ["a", "b", "c"]
+
+
+def test_the_newest_version_is_loaded(model, photos, tmp_path):
+    other = models.lenet5((28, 28, 1), 10, seed=1)
+    for version, network in {9: other, 10: model}.items():
+        export.saved_model(network, tmp_path / "model", version=version)
+    x = photos[..., None].astype("float32") / 255
+    with export.load(tmp_path / "model") as predictor:
+        assert predictor.path.name == "10"
+        np.testing.assert_allclose(predictor.predict(x), model(x), atol=1e-6)
+    with pytest.raises(ValueError, match="version=-1: expected a whole number from 0"):
+        export.saved_model(model, tmp_path / "model", version=-1)
+
+
+def test_a_folder_with_missing_variables_is_refused(model, tmp_path):
+    path = export.saved_model(model, tmp_path / "model")
+    (data,) = (path / "variables").glob("*.data-*")
+    whole = data.read_bytes()
+    for content in (whole[: len(whole) // 2], b""):
+        data.write_bytes(content)
+        with pytest.raises(ValueError, match="model is not a whole SavedModel: "):
+            export.load(path)
+    data.unlink()
+    with pytest.raises(ValueError, match="model is not a whole SavedModel: "):
+        export.load(path)
+    (path / "saved_model.pb").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="model is not a whole SavedModel: "):
+        export.load(path)
