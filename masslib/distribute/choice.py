@@ -160,5 +160,6 @@ def _announce(kind: str, chosen: tf.distribute.Strategy, device: str) -> None:
     if kind == "multi_worker":
         text += f", worker {chosen.cluster_resolver.task_id}"
     if kind == "parameter_server":
-        text = f"masslib: {kind} strategy, {len(chosen.cluster_resolver.cluster_spec().job_tasks('worker'))} workers"
+        tasks = cluster.from_environment().tasks
+        text = f"masslib: {kind} strategy, {len(tasks['worker'])} workers and {len(tasks['ps'])} servers"
     print(text, flush=True)

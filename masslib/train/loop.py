@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from masslib.data import Subset
+from masslib.train import parameter_server
 from masslib.train.epoch import Epoch, steps_per_call
 from masslib.train.feed import Feed, feed, validation_batches
 from masslib.train.keeper import keeper
@@ -110,6 +111,9 @@ def fit(
     if on_nan == "restore" and checkpoint is None:
         raise ValueError("on_nan='restore' needs checkpoints; pass checkpoint=folder")
     replicas = Replicas(model.distribute_strategy)
+    served = parameter_server.serves(model)
+    if served:
+        parameter_server.check(model, accumulate=accumulate, wire=wire)
     verbose = (1 if verbose == "auto" else verbose) if replicas.is_chief else 0
     callbacks = on_this_worker(list(callbacks or []), replicas)
     source = feed(
@@ -143,29 +147,34 @@ def fit(
         check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
         _build(model, source, replicas, complete=kept is not None)
         journal = Journal(model, State(model, replicas), kept, settings)
-        run_steps = train_function(
-            model,
-            replicas,
-            accumulate=accumulate,
-            known_length=source.steps is not None,
-            dealt=source.dealt,
-            wire=wire,
-        )
-        per_call = steps_per_call(model, callbacks)
-        epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, per_call, save_every, on_nan)
-        _train(model, epoch, validation, watchers, journal, epochs)
+        if served:
+            epoch = parameter_server.ServedEpoch(model, source, watchers, journal, save_every, on_nan)
+            evaluator = parameter_server.ServedEvaluator(model, epoch.crew)
+        else:
+            run_steps = train_function(
+                model,
+                replicas,
+                accumulate=accumulate,
+                known_length=source.steps is not None,
+                dealt=source.dealt,
+                wire=wire,
+            )
+            most = steps_per_call(model, callbacks)
+            epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, most, save_every, on_nan)
+            evaluator = Evaluator(model, replicas)
+        _train(model, epoch, evaluator, validation, watchers, journal, epochs)
     return model.history
 
 
 def _train(
     model: keras.Model,
-    epoch: Epoch,
+    epoch: Epoch | parameter_server.ServedEpoch,
+    evaluator: Evaluator | parameter_server.ServedEvaluator,
     validation: tf.data.Dataset | None,
     watchers: keras.callbacks.CallbackList,
     journal: Journal,
     epochs: int,
 ) -> None:
-    evaluator = Evaluator(model, epoch.replicas)
     model.stop_training = False
     watchers.on_train_begin()
     logs: dict[str, float] = {}
