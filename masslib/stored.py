@@ -144,7 +144,7 @@ def summary(tensor: Any, dtype: str, data: np.ndarray) -> tuple[Any, ...]:
 def name_of(tensor: Any) -> str:
     """The first name of a tensor."""
     # The converter joins the names of all operations that it has folded together.
-    return tensor.name.decode().split(";")[0]
+    return tensor.name.decode(errors="replace").split(";")[0]
 
 
 def _channel_axis(tensor: Any, shape: tuple[int, ...]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,9 +86,18 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
         >>> masslib.export.inspect(path).table[["op", "weights", "bytes"]].to_numpy().tolist()[0]
         ['FULLY_CONNECTED', 'float32', 4800]
     """
+    model, content = stored.read(path)
+    try:
+        return _inspection(Path(path), model, content)
+    except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise ValueError(
+            f"{path} is damaged: {type(error).__name__} ({error}) while its operators were read"
+        ) from error
+
+
+def _inspection(path: Path, model: Any, content: bytes) -> Inspection:
     import pandas as pd
 
-    model, content = stored.read(path)
     graph = model.subgraphs[0]
     reader = _Reader(model, graph, content)
     columns = ["layer", "op", "output", "activations", "weights", "values", "zeros", "bytes"]
@@ -97,7 +107,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
         inputs=reader.ends(graph.inputs, "inputs"),
         outputs=reader.ends(graph.outputs, "outputs"),
         description=metadata.description_of(model),
-        labels=stored_labels(Path(path)),
+        labels=stored_labels(path),
         file_bytes=len(content),
     )
 
@@ -141,13 +151,13 @@ class _Reader:
         """Name -> shape and type of inputs or outputs, under the names of the first signature if there is one."""
         names = {i: stored.name_of(self._tensors[i]) for i in indices}
         for signature in (self._model.signatureDefs or [])[:1]:
-            names |= {end.tensorIndex: end.name.decode() for end in getattr(signature, which)}
+            names |= {end.tensorIndex: end.name.decode(errors="replace") for end in getattr(signature, which)}
         return {names[i]: f"{_shape(self._tensors[i])} {self._types[self._tensors[i].type]}" for i in indices}
 
     def _op(self, operator: Any) -> str:
         code = self._model.operatorCodes[operator.opcodeIndex]
         if code.customCode:
-            return code.customCode.decode()
+            return code.customCode.decode(errors="replace")
         return self._ops[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
     def _data(self, index: int) -> Any:

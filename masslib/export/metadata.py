@@ -67,7 +67,7 @@ def description_of(model: Any) -> str | None:
     from flatbuffers import encode, number_types, table
 
     for entry in model.metadata or []:
-        if entry.name.decode() == _METADATA:
+        if entry.name == _METADATA.encode():
             content = bytes(model.buffers[entry.buffer].data)
             root = table.Table(content, encode.Get(number_types.UOffsetTFlags.packer_type, content, 0))
             at = root.Offset(6)  # field 1: its place in the vtable is 4 + 2 * 1

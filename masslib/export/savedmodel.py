@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masslib import manifest
 from masslib.export import metadata, parity, preflight
 from masslib.files import replacing
+from masslib.runtime.tensorflow_formats import MANIFEST
 
 if TYPE_CHECKING:
     import keras
@@ -29,7 +31,7 @@ def saved_model(
     The signature `serving_default` takes a batch of any size. With labels there is `classify` beside it for models of
     images: it takes PNG or JPEG files as byte strings `(n,)`, decodes and resizes them and divides by 255 inside the
     graph, and answers `labels` and `probabilities` `(n, classes)`, the most probable first. TensorFlow loads the folder
-    without masslib or Keras.
+    without masslib or Keras; `masslib.runtime.load` checks the checksums in `assets.extra/masslib.json` before it does.
 
     Args:
         model: A built Keras 3 model with one input and one output.
@@ -54,7 +56,7 @@ def saved_model(
         >>> model = masslib.models.mlp((4,), 3)
         >>> path = masslib.export.saved_model(model, tempfile.mkdtemp() + "/mlp", version=1)
         >>> path.parent.name, path.name, sorted(entry.name for entry in path.iterdir())
-        ('mlp', '1', ['assets', 'fingerprint.pb', 'saved_model.pb', 'variables'])
+        ('mlp', '1', ['assets', 'assets.extra', 'fingerprint.pb', 'saved_model.pb', 'variables'])
     """
     preflight.check_keras(model)
     preflight.check_batch_size(batch_size)
@@ -64,6 +66,7 @@ def saved_model(
     path = Path(path) if version is None else Path(path, str(version))
     with replacing(path) as temporary:
         export_graph(model, temporary, batch_size, labels)
+        manifest.write(temporary, MANIFEST)
         parity.check(temporary, model)
     return path
 

@@ -19,12 +19,16 @@ class LiteRT:
         check_tflite(path)
         from ai_edge_litert.interpreter import Interpreter
 
-        self.threads = threads
+        self._path, self.threads = path, threads
         self.labels = stored_labels(path)
-        self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        self._interpreter.allocate_tensors()
-        self._input = only(self._interpreter.get_input_details(), "inputs", path)
-        self._output = only(self._interpreter.get_output_details(), "outputs", path)
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
+            inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be loaded by LiteRT: {error}") from error
+        self._input = only(inputs, "inputs", path)
+        self._output = only(outputs, "outputs", path)
         signature = self._input["shape_signature"]
         self._fixed_batch = None if signature[0] < 0 else int(signature[0])
         self._batch = int(self._input["shape"][0])
@@ -40,13 +44,16 @@ class LiteRT:
         return np.concatenate(parts)[:rows]
 
     def _invoke(self, x: np.ndarray) -> np.ndarray:
-        if len(x) != self._batch:
-            self._interpreter.resize_tensor_input(self._input["index"], x.shape)
-            self._interpreter.allocate_tensors()
-            self._batch = len(x)
-        self._interpreter.set_tensor(self._input["index"], _quantized(x, self._input))
-        self._interpreter.invoke()
-        return _dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
+        try:
+            if len(x) != self._batch:
+                self._interpreter.resize_tensor_input(self._input["index"], x.shape)
+                self._interpreter.allocate_tensors()
+                self._batch = len(x)
+            self._interpreter.set_tensor(self._input["index"], _quantized(x, self._input))
+            self._interpreter.invoke()
+            return _dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{self._path} cannot answer {len(x)} rows: {error}") from error
 
 
 def stored_labels(path: Path) -> list[str] | None:
@@ -55,7 +62,7 @@ def stored_labels(path: Path) -> list[str] | None:
         file.seek(-min(_ARCHIVE_END, path.stat().st_size), 2)
         if not file.read().startswith(b"PK\5\6"):
             return None
-    import zipfile  # only now: it takes a tenth of the time to the first prediction
+    import zipfile  # only for files that need it
 
     try:
         with zipfile.ZipFile(path) as archive:

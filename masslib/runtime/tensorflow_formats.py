@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from masslib import manifest
 from masslib.runtime.shapes import only
+
+MANIFEST = "assets.extra/masslib.json"
+"""Where the checksums of a SavedModel lie; servers pass over what they do not know there."""
 
 
 class SavedModel:
@@ -14,6 +20,8 @@ class SavedModel:
     threads = None
 
     def __init__(self, path: Path):
+        if (path / MANIFEST).exists():
+            manifest.read(path, MANIFEST)
         import tensorflow as tf
 
         try:
@@ -45,6 +53,7 @@ class Keras:
     labels = None
 
     def __init__(self, path: Path):
+        _check_zip(path)
         import keras
 
         self._model = keras.saving.load_model(path, compile=False)
@@ -55,3 +64,17 @@ class Keras:
 
     def run(self, x: np.ndarray) -> np.ndarray:
         return self._model(x, training=False).numpy()
+
+
+def _check_zip(path: Path) -> None:
+    """A `.keras` file is a zip archive whose checksums Keras does not look at when it reads the weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+            names = archive.namelist()
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, NotImplementedError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or no .keras file: {error}") from error
+    missing = [name for name in ("config.json", "model.weights.h5") if name not in names]
+    if wrong or missing:
+        what = f"the checksum of {wrong} in it is wrong" if wrong else f"it holds no {missing[0]}"
+        raise ValueError(f"{path} is damaged or no .keras file: {what}; save or copy it again")

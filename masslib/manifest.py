@@ -1,0 +1,70 @@
+"""A folder that knows the checksums of its files, and a few facts about them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from masslib.files import BLANK_SEAL, seal, sealed
+
+
+def write(folder: Path, name: str = "manifest.json", **facts: Any) -> Path:
+    """Write the SHA-256 and the size of every file in a folder, with some facts, into one file that carries its own.
+
+    Args:
+        folder: Where the files lie, at any depth.
+        name: Of the manifest, relative to the folder; folders on the way are made.
+        **facts: What else it is to say; JSON must hold it.
+
+    Returns:
+        The path of the manifest.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "note.txt").write_text("whole")
+        >>> _ = write(folder, author="me")
+        >>> read(folder)["author"]
+        'me'
+    """
+    path = folder / name
+    files = {
+        file.relative_to(folder).as_posix(): {"sha256": checksum(file), "bytes": file.stat().st_size}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file != path
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**facts, "files": files, "seal": BLANK_SEAL.decode()}, indent=1, ensure_ascii=False))
+    seal(path)
+    return path
+
+
+def read(folder: Path, name: str = "manifest.json") -> dict[str, Any]:
+    """Check every file that the manifest names, and return its facts and its `files`.
+
+    Raises:
+        ValueError: If the manifest is missing or damaged, or a file is missing or was changed; all of them are named.
+    """
+    path = folder / name
+    # An empty file cannot be mapped to look for the seal.
+    if not path.is_file() or not path.stat().st_size or not sealed(path):
+        raise ValueError(f"{folder} holds no whole {name}; make or copy the folder again")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    wrong = []
+    for file, expected in facts["files"].items():
+        if not (folder / file).is_file():
+            wrong.append(f"{file} is missing")
+        elif checksum(folder / file) != expected["sha256"]:
+            wrong.append(f"{file} was changed")
+    if wrong:
+        raise ValueError(f"{folder} is damaged: {', '.join(wrong)}; make or copy it again")
+    del facts["seal"]
+    return facts
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
