@@ -56,7 +56,8 @@ def file_size(path: str | os.PathLike[str]) -> FileSize:
     the contents alone. Files are read in pieces of 1 MiB, whatever their size.
 
     Args:
-        path: An exported file, or a folder such as a SavedModel, all files of which count.
+        path: An exported file, or a folder such as a SavedModel, all files of which count. OpenVINO's `.xml` counts
+            together with the `.bin` beside it.
 
     Returns:
         A `FileSize(raw, gzipped)` in bytes.
@@ -74,6 +75,8 @@ def file_size(path: str | os.PathLike[str]) -> FileSize:
     """
     path = _existing(path)
     files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
+    if path.suffix == ".xml" and path.with_suffix(".bin").is_file():
+        files.append(path.with_suffix(".bin"))
     if not files:
         raise ValueError(f"{path} holds no files; expected an exported model")
     sizes = [_sizes(file) for file in files]
@@ -123,7 +126,7 @@ def latencies(
         models: Name -> path of an exported file, or a loaded `masslib.runtime.Predictor`. Files are loaded
             for the measurement and closed.
         batch_size: Rows per call.
-        threads: CPU threads for the `.tflite` files among `models`.
+        threads: CPU threads for the files among `models` whose runtime can be told: `.tflite`, `.onnx`, OpenVINO.
         runs: Timed calls per model.
         warmup: Calls per model that are not timed.
         seed: Of the random batch, uniform in [0, 1).
@@ -218,7 +221,7 @@ def _loaded(name: str, model: Any, threads: int, stack: contextlib.ExitStack) ->
         from masslib import runtime
 
         predictor = stack.enter_context(contextlib.closing(runtime.load(_existing(model), threads=threads)))
-        return name, predictor, threads if predictor.format == "tflite" else None
+        return name, predictor, predictor.threads
     # Keras models have both names too, but their predict() sets up a data pipeline at every call.
     if not hasattr(model, "predict") or not hasattr(model, "input_shape") or hasattr(model, "fit"):
         raise TypeError(

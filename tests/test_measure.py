@@ -152,7 +152,7 @@ def test_exported_files_are_loaded_with_the_threads_and_closed(tmp_path, monkeyp
 
     def load(path, *, threads):
         model = Fake()
-        model.format = "tflite" if path.suffix == ".tflite" else "saved_model"
+        model.threads = threads if path.suffix == ".tflite" else None
         model.close = lambda: closed.append(path)
         opened.append((path, threads))
         return model

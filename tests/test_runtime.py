@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,24 @@ def test_missing_and_foreign_files_are_refused(files, tmp_path):
         runtime.load(tmp_path / "text.tflite")
     with pytest.raises(ValueError, match="threads=0: expected a positive integer"):
         runtime.load(files["tflite"], threads=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "words"),
+    [
+        ("m.onnx", "onnxruntime", r"m.onnx needs ONNX Runtime: pip install 'masslib\[onnx\]'"),
+        ("m.xml", "openvino", r"m.xml needs OpenVINO: pip install 'masslib\[openvino\]'"),
+    ],
+)
+def test_a_runtime_that_is_not_installed_is_named(model, tmp_path, monkeypatch, name, module, words):
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / name).write_bytes(b"anything")
+    with pytest.raises(ModuleNotFoundError, match=words):
+        runtime.load(tmp_path / name)
+    write = export.onnx if name == "m.onnx" else export.openvino
+    with pytest.raises(ModuleNotFoundError, match=r"is not installed: pip install 'masslib\[(onnx|openvino)\]'"):
+        write(model, tmp_path / f"new-{name}")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_damage_is_found_before_the_runtime_sees_it(files, tmp_path):

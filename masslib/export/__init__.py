@@ -2,8 +2,10 @@
 
 from masslib.export.inspection import Inspection, inspect
 from masslib.export.litert import tflite
+from masslib.export.onnx_graph import onnx
+from masslib.export.openvino_ir import openvino
 from masslib.export.parity import agreement
 from masslib.export.savedmodel import saved_model
 from masslib.runtime import Predictor, load
 
-__all__ = ["Inspection", "Predictor", "agreement", "inspect", "load", "saved_model", "tflite"]
+__all__ = ["Inspection", "Predictor", "agreement", "inspect", "load", "onnx", "openvino", "saved_model", "tflite"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ALLOWED: dict[str, tuple[str, float]] = {
     "float32": ("largest", 1e-4),
     "float16": ("largest", 2e-2),
+    "bfloat16": ("mean", 3e-2),
     "dynamic": ("mean", 3e-2),
     "int8": ("mean", 5e-2),
     "int16x8": ("mean", 3e-2),

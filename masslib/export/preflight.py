@@ -47,6 +47,32 @@ def check_keras(model: Any) -> None:
             )
 
 
+def plain_model(model: Any, precisions: tuple[str, ...], name: str) -> tuple[Any, str, np.ndarray | None]:
+    """Return the Keras 3 model, its precision and its checked calibration rows, for formats that Keras exports to.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If it is a tf_keras one, such as `QuantizeAware` makes, or the format lacks the precision.
+    """
+    import keras
+
+    precision, calibration = "float32", None
+    if hasattr(model, "precision"):
+        model, precision, calibration = model.model, model.precision, model.calibration
+    if learned_ranges(model) or not isinstance(model, keras.Model):
+        raise ValueError(
+            f"model {model.name!r} is a tf_keras model, as QuantizeAware makes them, which {name} cannot hold; write "
+            "it with masslib.export.tflite, or compress the Keras 3 model with Quantize('int8') instead"
+        )
+    if precision not in precisions:
+        raise ValueError(
+            f"{name} files can be {', '.join(precisions)}, not {precision}; use masslib.export.tflite for it"
+        )
+    if precision == "int8":
+        return model, precision, check_calibration(calibration, tuple(model.inputs[0].shape[1:]))
+    return model, precision, None
+
+
 def check_sparse(sparse: bool, precision: str) -> None:
     """Refuse the sparse encoding together with any quantization: TFLite writes files then that cannot be loaded."""
     if sparse and precision != "float32":

@@ -12,15 +12,17 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
     """Load an exported model, whatever its format, behind one `predict`.
 
     Args:
-        path: A `.tflite` file (run by LiteRT), a `.keras` file, or the folder of a SavedModel; of a folder of numbered
+        path: A `.tflite` file (run by LiteRT), an `.onnx` file (by ONNX Runtime, the extra `onnx`), the `.xml` file of
+            OpenVINO (the extra `openvino`), a `.keras` file, or the folder of a SavedModel; of a folder of numbered
             versions, as TensorFlow Serving has them, the newest is taken.
-        threads: CPU threads for LiteRT; the other formats use TensorFlow's own setting.
+        threads: CPU threads; `.keras` files and SavedModels use TensorFlow's own setting.
 
     Returns:
         A `Predictor`, also usable as a context manager.
 
     Raises:
         FileNotFoundError: If nothing lies at `path`.
+        ModuleNotFoundError: If the runtime of the format is not installed.
         ValueError: If the format is unknown, or the file is damaged.
 
     Example:
@@ -46,6 +48,14 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
         from masslib.runtime.litert import LiteRT
 
         return Predictor(path, LiteRT(path, threads))
+    if path.suffix == ".onnx":
+        from masslib.runtime.onnx_format import ONNX
+
+        return Predictor(path, ONNX(path, threads))
+    if path.suffix == ".xml":
+        from masslib.runtime.openvino_format import OpenVINO
+
+        return Predictor(path, OpenVINO(path, threads))
     if path.suffix == ".keras":
         from masslib.runtime.tensorflow_formats import Keras
 
@@ -53,7 +63,9 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
     raise ValueError(f"{path}: {_EXPECTED}")
 
 
-_EXPECTED = "expected a .tflite file, a .keras file or the folder of a SavedModel"
+_EXPECTED = (
+    "expected a .tflite file, a .keras file or the folder of a SavedModel, or with the extras .onnx or OpenVINO's .xml"
+)
 
 
 def _newest_version(folder: Path) -> Path:

@@ -15,10 +15,10 @@ class Predictor:
 
     Attributes:
         path: Where it was loaded from.
-        format: `"tflite"`, `"keras"` or `"saved_model"`.
+        format: `"tflite"`, `"onnx"`, `"openvino"`, `"keras"` or `"saved_model"`.
         input_shape: Shape of one example, without the batch.
         output_shape: Shape of one answer, without the batch.
-        threads: CPU threads of LiteRT; None for the other formats, which use TensorFlow's own setting.
+        threads: CPU threads; None for `.keras` files and SavedModels, which use TensorFlow's own setting.
         labels: Names of the outputs, if the file holds them, else None.
     """
 

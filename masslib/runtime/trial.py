@@ -8,14 +8,16 @@ from pathlib import Path
 
 from masslib.files import sealed
 
-# LiteRT can abort the whole process on damaged bytes, and a damaged length can make it ask for any amount of memory.
-_TRIAL = """
+# A damaged length can make a runtime ask for any amount of memory, and other damage can make it abort.
+_LIMITED = """
 import sys
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), resource.RLIM_INFINITY))
 except ImportError:  # not on Windows
     pass
+"""
+_LITERT = """
 from ai_edge_litert.interpreter import Interpreter
 interpreter = Interpreter(model_path=sys.argv[1])
 interpreter.allocate_tensors()
@@ -36,14 +38,27 @@ def check_tflite(path: Path) -> None:
             head = file.read(8)
     if head[4:8] != b"TFL3":
         raise ValueError(f"{path} is not a TFLite file: it does not carry the identifier 'TFL3' at byte 4")
+    check(path, _LITERT, "LiteRT")
+
+
+def check(path: Path, code: str, runtime: str) -> None:
+    """Raise `ValueError` unless a file is intact, by its seal, or else can be loaded in a child process.
+
+    Args:
+        path: The file; it is not empty.
+        code: Python that loads `sys.argv[1]`.
+        runtime: What runs it, for the message.
+    """
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is damaged: it is empty")
     if sealed(path):
         return
     limit = _TRIAL_BYTES + 8 * path.stat().st_size
-    command = [sys.executable, "-c", _TRIAL, str(path), str(limit)]
+    command = [sys.executable, "-c", _LIMITED + code, str(path), str(limit)]
     try:
         trial = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
         raise ValueError(f"{path} did not run within {_TRIAL_SECONDS} s in a trial process") from None
     if trial.returncode:
         reason = (trial.stderr.strip().splitlines() or [f"exit code {trial.returncode}"])[-1]
-        raise ValueError(f"{path} is damaged or needs operators that LiteRT lacks: {reason}")
+        raise ValueError(f"{path} is damaged or needs operators that {runtime} lacks: {reason}")
