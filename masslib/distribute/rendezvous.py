@@ -77,7 +77,7 @@ def _receive(cluster: Cluster, about: Mapping[str, str], deadline: float, timeou
             try:
                 connection = stack.enter_context(server.accept()[0])
                 connection.settimeout(1)
-                message = json.loads(_line(connection))
+                rank, theirs = _read(connection, len(cluster.training))
             except TimeoutError:
                 if time.monotonic() < deadline:
                     continue
@@ -85,8 +85,8 @@ def _receive(cluster: Cluster, about: Mapping[str, str], deadline: float, timeou
             except (OSError, ValueError):
                 continue  # not one of ours: a port scan, or a worker that was killed while it reported
             else:
-                problem = _compared(about, message, present)
-                present[message["rank"]] = connection
+                problem = _compared(rank, about, theirs, present)
+                present[rank] = connection
         for connection in present.values():
             with contextlib.suppress(OSError):  # it has gone meanwhile; TensorFlow will tell
                 connection.sendall(json.dumps({"problem": problem}).encode() + b"\n")
@@ -103,8 +103,15 @@ def _missing(cluster: Cluster, present: Mapping[int, Any], timeout: float) -> _P
     return {"kind": "missing", "text": text}
 
 
-def _compared(about: Mapping[str, str], message: Mapping[str, Any], present: Mapping[int, Any]) -> _Problem:
-    rank, theirs = message["rank"], message["about"]
+def _read(connection: socket.socket, count: int) -> tuple[int, dict[str, str]]:
+    """Read what a worker reports; `ValueError` if it is not one."""
+    match json.loads(_line(connection)):
+        case {"rank": int(rank), "about": dict(about)} if 0 < rank < count:
+            return rank, about
+    raise ValueError("not the report of a worker")
+
+
+def _compared(rank: int, about: Mapping[str, str], theirs: Mapping[str, str], present: Mapping[int, Any]) -> _Problem:
     if rank in present:
         return {"kind": "different", "text": f"two processes say that they are worker {rank}; give each its own index"}
     different = [

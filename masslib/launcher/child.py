@@ -1,4 +1,4 @@
-"""What runs in a worker process: `python -m masslib.launcher.child FOLDER`."""
+"""What runs in a worker process."""
 
 from __future__ import annotations
 
@@ -92,7 +92,3 @@ class _Tee:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

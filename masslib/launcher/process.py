@@ -76,7 +76,7 @@ class Process:
             environment[child.SERVES] = "1"
         with open(log, "ab") as output:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "masslib.launcher.child", str(folder)],
+                [sys.executable, "-m", "masslib.launcher", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -22,7 +22,7 @@ class Feed:
         steps: Batches per epoch; None while a dataset does not know its length.
         rows: Rows per epoch, None for a dataset.
         dealt: Whether the batches hold the rows of this process alone, and not the global batch.
-        sample: Returns a few rows, `(x, y)` or with their weights.
+        sample: Returns rows that look like those of the data, `(x, y)` or with their weights.
     """
 
     steps: int | None
@@ -92,7 +92,7 @@ def feed(
     dataset = x.map(_cutter(parts)) if parts > 1 else x
     dataset = dataset.map(weigh) if weigh else dataset
     steps = cardinality if cardinality >= 0 else None
-    return Feed(steps, None, lambda: next(iter(dataset)), lambda epoch, step: dataset.skip(step), False)
+    return Feed(steps, None, lambda: _lookalike(dataset, parts), lambda epoch, step: dataset.skip(step), False)
 
 
 def as_subset(x: Any, y: Any = None) -> Subset:
@@ -116,6 +116,16 @@ def validation_batches(data: Any, batch_size: int) -> tf.data.Dataset | None:
         raise ValueError(f"validation_data: expected a pair (x, y), got {len(data)} values")
     subset = as_subset(*data) if isinstance(data, tuple) else as_subset(data)
     return subset.batches(batch_size, shuffle=False)
+
+
+def _lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
+    """Make a batch of zeros. To take one from the dataset would change the order of those that shuffle anew."""
+    import tensorflow as tf
+
+    shapes = [spec.shape for spec in tf.nest.flatten(dataset.element_spec)]
+    if not all(shape.rank and shape[1:].is_fully_defined() for shape in shapes):
+        return next(iter(dataset))
+    return tf.nest.map_structure(lambda spec: tf.zeros([rows, *spec.shape[1:]], spec.dtype), dataset.element_spec)
 
 
 def _cutter(parts: int) -> Any:

@@ -56,7 +56,7 @@ def check_alike(model: keras.Model, settings: Mapping[str, Any], replicas: Repli
         "model": _digest([[v.path, list(v.shape), str(v.dtype)] for v in model.variables]),
         "layers": _digest([[layer.name, type(layer).__name__] for layer in model.layers]),
         "weights": f"{model.count_params():,}",
-        "optimizer": type(model.optimizer).__name__,
+        "optimizer": f"{type(model.optimizer).__name__} {_digest(model.optimizer.get_config())}",
     }
     all_of_them = [json.loads(content) for content in replicas.gather(json.dumps(mine).encode())]
     problems = [
@@ -70,7 +70,7 @@ def check_alike(model: keras.Model, settings: Mapping[str, Any], replicas: Repli
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()[:12]
 
 
 class Termination:

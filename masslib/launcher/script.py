@@ -1,0 +1,73 @@
+"""`python -m masslib launch`: run a script in several workers, on this machine or as one worker of many machines."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from masslib.launcher import child
+from masslib.launcher.errors import WorkerError
+from masslib.launcher.group import launch, run, tf_config
+from masslib.launcher.process import Task
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("--workers", type=int, default=2, help="processes that train, on this machine (default: 2)")
+    parser.add_argument("--servers", type=int, default=0, help="parameter servers (default: none)")
+    parser.add_argument("--hosts", help="instead of --workers: the addresses of all workers, as in a:5000,b:5000")
+    parser.add_argument("--index", type=int, help="with --hosts: which of them this machine is, from 0")
+    parser.add_argument("--max-restarts", type=int, default=0, help="how often to start again after a failure")
+    parser.add_argument("--threads", type=int, help="threads in each worker (default: the cores are shared out)")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs for each worker (default: 0)")
+    parser.add_argument("--timeout", type=float, help="seconds for all of it (default: no limit)")
+    parser.add_argument("--logs", help="folder for the log files (default: a new one among the temporary files)")
+    parser.add_argument("script", help="the Python script that every worker runs")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the script; 0 when all workers have come to its end."""
+    if not Path(options.script).is_file():
+        print(f"{options.script} is not a file; expected a Python script", file=sys.stderr)
+        return 2
+    arguments = [str(Path(options.script).resolve()), options.arguments]
+    common = {"max_restarts": options.max_restarts, "timeout": options.timeout, "logs": options.logs}
+    try:
+        if options.hosts is None:
+            sizes = {name: getattr(options, name) for name in ("workers", "servers", "threads", "gpus")}
+            launch(_run_script, arguments, **sizes, **common)
+        else:
+            run(_run_script, arguments, _one_of(options), **common)
+    except (WorkerError, ValueError) as error:
+        print(f"masslib: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run_script(path: str, arguments: Sequence[str]) -> None:
+    sys.argv = [path, *arguments]
+    sys.path.insert(0, str(Path(path).parent))
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
+
+
+def _one_of(options: argparse.Namespace) -> Callable[[], list[Task]]:
+    hosts = [address.strip() for address in options.hosts.split(",")]
+    if options.index is None or not 0 <= options.index < len(hosts):
+        raise ValueError(f"--index {options.index}: expected which of the {len(hosts)} hosts this is, from 0")
+    cores = sorted(os.sched_getaffinity(0))
+    environment = {
+        "TF_CONFIG": tf_config({"worker": hosts}, "worker", options.index),
+        "MASSLIB_THREADS": str(options.threads or len(cores)),
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(options.gpus))) or "-1",
+        child.CORES: ",".join(map(str, cores)),
+    }
+    return lambda: [Task(f"worker {options.index}", environment)]

@@ -1,0 +1,310 @@
+"""Several worker processes give what one gives, and survive what happens to them."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import masslib
+from masslib.launcher import WorkerError
+
+EXACT = {"batch_size": 40, "epochs": 4, "save_every": 7, "verbose": 0}
+STEPS = 4 * 31
+
+
+def _network(dtype):
+    policy = keras.dtype_policies.DTypePolicy(dtype)
+    init = keras.initializers.GlorotUniform(seed=1)
+    norm = [layers.BatchNormalization(synchronized=True, dtype=policy)] if dtype == "float64" else []
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1), dtype=dtype),
+            layers.Conv2D(8, 3, kernel_initializer=init, dtype=policy),
+            *norm,
+            layers.ReLU(dtype=policy),
+            layers.Flatten(dtype=policy),
+            layers.Dense(10, activation="softmax", kernel_initializer=init, dtype=policy),
+        ]
+    )
+
+
+def _trained(strategy, optimizer, dtype="float64", data=None, **options):
+    digits = masslib.data.load("digits")
+    with strategy.scope():
+        model = _network(dtype)
+        loss = keras.losses.SparseCategoricalCrossentropy(dtype=dtype)
+        model.compile(optimizer=optimizer(), loss=loss, metrics=["accuracy"])
+    options = {"batch_size": 128, "verbose": 0, "validation_data": digits.valid} | options
+    history = masslib.fit(model, data or digits.train.take(1240), **options).history
+    return model, history
+
+
+def _equality(folder):
+    """Everything that has to be the same on any number of workers."""
+    strategy = masslib.strategy("multi_worker")
+    digits = masslib.data.load("digits")
+    found = {}
+    adam, history = _trained(strategy, lambda: keras.optimizers.Adam(global_clipnorm=0.5), epochs=2)
+    found["adam"] = (*adam.get_weights(), *history.values())
+    predicted = adam.predict(digits.test[:][0], verbose=0)
+    found["answers"] = (predicted, masslib.evaluate(adam, digits.test).accuracy)
+    sgd, history = _trained(strategy, lambda: keras.optimizers.SGD(0.1, momentum=0.9, clipnorm=0.5), accumulate=2)
+    found["sgd, accumulated"] = (*sgd.get_weights(), *history.values())
+    x, y = digits.train[:1240]
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(1240, seed=1).batch(128)
+    written = [keras.callbacks.ModelCheckpoint(f"{folder}/epoch.keras"), keras.callbacks.CSVLogger(f"{folder}/log.csv")]
+    own, history = _trained(strategy, lambda: keras.optimizers.SGD(0.1), data=dataset, callbacks=written)
+    found["dataset of the user"] = (*own.get_weights(), *history.values())
+    return found
+
+
+@pytest.fixture(scope="module")
+def one_worker(tmp_path_factory):
+    return masslib.launch(_equality, [str(tmp_path_factory.mktemp("one"))], workers=1, threads=1)[0]
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_workers_equal_one_in_float64(tmp_path, one_worker, workers):
+    expected = one_worker
+    ranks = masslib.launch(_equality, [str(tmp_path)], workers=workers, threads=1)
+    for found in ranks:
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            for a, b in zip(values, found[name], strict=True):
+                tolerance = {"rtol": 1e-6} if isinstance(a, list) else {"rtol": 0, "atol": 1e-10}
+                np.testing.assert_allclose(a, b, err_msg=name, **tolerance)
+            for mine, theirs in zip(found[name], ranks[0][name], strict=True):
+                np.testing.assert_array_equal(mine, theirs, err_msg=f"{name} differs between ranks")
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
+
+
+def _in_float32():
+    strategy = masslib.strategy("multi_worker")
+    options = {"dtype": "float32", "epochs": 2, "validation_data": None}
+    plain, _ = _trained(strategy, lambda: keras.optimizers.SGD(0.1), **options)
+    half, history = _trained(strategy, lambda: keras.optimizers.SGD(0.1), wire="float16", **options)
+    return plain.get_weights(), half.get_weights(), history, int(plain.optimizer.iterations.numpy())
+
+
+def test_float32_agrees_after_20_steps_and_a_float16_wire_stays_near():
+    one = masslib.launch(_in_float32, workers=1, threads=1)[0]
+    two = masslib.launch(_in_float32, workers=2, threads=1)
+    assert one[3] == two[0][3] == 20
+    for a, b in zip(one[0], two[0][0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+    differences = [np.abs(a - b).max() for a, b in zip(two[0][0], two[0][1], strict=True)]
+    assert 0 < max(differences) < 5e-3, "half of the digits must show, and not more"
+    assert two[0][2] == two[1][2]
+
+
+def _exactly(folder, pids):
+    """A training with dropout and batch normalization inside, which leaves its process number."""
+    strategy = masslib.strategy("multi_worker")
+    Path(pids, f"pid-{strategy.cluster_resolver.task_id}").write_text(str(os.getpid()))
+    digits = masslib.data.load("digits")
+    with strategy.scope():
+        model = masslib.models.small_cnn((8, 8, 1), 10)
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    history = masslib.fit(
+        model, digits.train.take(1240), validation_data=digits.valid, checkpoint=folder, **EXACT
+    ).history
+    return model.get_weights(), history
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return masslib.launch(_exactly, [str(folder / "ckpt"), str(folder)], workers=2, threads=1)
+
+
+def _check_exact(found, expected):
+    for weights, history in found:
+        assert history == expected[0][1]
+        for a, b in zip(weights, expected[0][0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def _when_saved(folder, step, action):
+    """Do something to the workers as soon as a checkpoint of that step or a later one is there."""
+
+    def watch():
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            steps = [int(path.stem[5:]) for path in (folder / "ckpt").glob("step-*.npz")]
+            if steps and max(steps) >= step:
+                action({int(path.name[4:]): int(path.read_text()) for path in folder.glob("pid-*")})
+                return
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def _runs(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _send(rank, number):
+    return lambda pids: os.kill(pids[rank], number)
+
+
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_killed_and_started_again_the_weights_differ_by_exactly_zero(tmp_path, undisturbed, capsys, rank):
+    thread = _when_saved(tmp_path, 42, _send(rank, signal.SIGKILL))
+    found = masslib.launch(_exactly, [str(tmp_path / "ckpt"), str(tmp_path)], workers=2, threads=1, max_restarts=1)
+    thread.join()
+    assert f"worker {rank} was killed by SIGKILL; all start again in 1 s (restart 1 of 1)" in capsys.readouterr().out
+    _check_exact(found, undisturbed)
+
+
+def test_sigterm_makes_one_common_checkpoint_and_ends_all(tmp_path, undisturbed):
+    moments = []
+
+    def terminate(pids):
+        os.kill(pids[1], signal.SIGTERM)
+        start = time.monotonic()
+        while any(_runs(pid) for pid in pids.values()) and time.monotonic() < start + 20:
+            time.sleep(0.01)
+        moments.append(time.monotonic() - start)
+
+    thread = _when_saved(tmp_path, 42, terminate)
+    arguments = [str(tmp_path / "ckpt"), str(tmp_path)]
+    with pytest.raises(WorkerError, match="was terminated by SIGTERM"):
+        masslib.launch(_exactly, arguments, workers=2, threads=1)
+    thread.join()
+    assert moments[0] < 5
+    newest = max(int(path.stem[5:]) for path in (tmp_path / "ckpt").glob("step-*.npz"))
+    assert 42 <= newest < STEPS
+    _check_exact(masslib.launch(_exactly, arguments, workers=2, threads=1), undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize("chance", range(10))
+def test_whatever_happens_whenever_the_weights_differ_by_exactly_zero(tmp_path, undisturbed, number, chance):
+    """Twenty random moments; at most one save interval is repeated."""
+    rng = random.Random(f"{number} {chance}")
+    step, rank, delay = rng.randrange(0, STEPS - 14), rng.randrange(2), rng.random() * 0.3
+    thread = _when_saved(tmp_path, step, lambda pids: (time.sleep(delay), os.kill(pids[rank], number)))
+    arguments = [str(tmp_path / "ckpt"), str(tmp_path)]
+    with pytest.warns() if number == signal.SIGSTOP else contextlib.nullcontext():
+        found = masslib.launch(_exactly, arguments, workers=2, threads=1, max_restarts=1)
+    thread.join()
+    _check_exact(found, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_pause_of_some_seconds_is_survived(tmp_path, undisturbed):
+    def pause(pids):
+        os.kill(pids[1], signal.SIGSTOP)
+        time.sleep(4)
+        os.kill(pids[1], signal.SIGCONT)
+
+    thread = _when_saved(tmp_path, 42, pause)
+    with pytest.warns(RuntimeWarning, match="worker 1 has not answered for 3 s; the limit is 6 s"):
+        found = masslib.launch(_exactly, [str(tmp_path / "ckpt"), str(tmp_path)], workers=2, threads=1)
+    thread.join()
+    _check_exact(found, undisturbed)
+
+
+def _unlike():
+    strategy = masslib.strategy("multi_worker")
+    rank = strategy.cluster_resolver.task_id
+    digits = masslib.data.load("digits")
+    problems = []
+    for momentum, rows in ((0.9 * rank, 1240), (0.0, 1240 - 40 * rank)):
+        with strategy.scope():
+            model = masslib.models.mlp((8, 8, 1), 10, hidden=(16,))
+            model.compile(keras.optimizers.SGD(0.1, momentum), "sparse_categorical_crossentropy")
+        with pytest.raises(ValueError, match="the workers do not train the same: worker 1 has ") as caught:
+            masslib.fit(model, digits.train.take(rows), batch_size=40, verbose=0)
+        problems.append(str(caught.value))
+    with pytest.raises(ValueError, match="BackupAndRestore does not work with several workers; pass checkpoint=folder"):
+        masslib.fit(model, digits.test, callbacks=[keras.callbacks.BackupAndRestore("nowhere")], verbose=0)
+    return problems
+
+
+def test_workers_that_train_something_else_are_refused():
+    for optimizer, data in masslib.launch(_unlike, workers=2, threads=1):
+        assert "worker 1 has optimizer=SGD " in optimizer
+        assert "worker 1 has rows=1200, worker 0 1240" in data
+
+
+def _other_shapes():
+    strategy = masslib.strategy("multi_worker")
+    with strategy.scope():
+        masslib.models.mlp((8, 8, 1), 10, hidden=(16 + strategy.cluster_resolver.task_id,))
+
+
+@pytest.mark.slow
+def test_workers_with_other_weights_are_refused_by_tensorflow():
+    with pytest.raises(WorkerError, match=r"Shape mismatch .* expected shape \[64,17\] .* expected shape \[64,16\]"):
+        masslib.launch(_other_shapes, workers=2, threads=1)
+
+
+def _served(folder):
+    strategy = masslib.strategy("parameter_server")
+    digits = masslib.data.load("digits")
+    with strategy.scope():
+        model = masslib.models.mlp((8, 8, 1), 10, hidden=(32,))
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    options = {"batch_size": 32, "validation_data": digits.valid, "checkpoint": folder, "verbose": 0}
+    history = masslib.fit(model, digits.train, epochs=6, **options).history
+    with pytest.raises(ValueError, match="accumulate=2: a step of a parameter-server training is one batch"):
+        masslib.fit(model, digits.train, accumulate=2)
+    with pytest.raises(ValueError, match="wire='float16': parameter servers are sent float32 gradients only"):
+        masslib.fit(model, digits.train, wire="float16")
+    x, y = digits.valid[:]
+    right = np.mean(np.argmax(model(x, training=False), 1) == y)
+    return history, right
+
+
+def test_a_parameter_server_trains_asynchronously(tmp_path):
+    ((history, right),) = masslib.launch(_served, [str(tmp_path)], workers=2, servers=1)
+    assert {name: len(values) for name, values in history.items()} == dict.fromkeys(
+        ("accuracy", "loss", "val_accuracy", "val_loss"), 6
+    )
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert right == pytest.approx(history["val_accuracy"][-1], abs=1e-6)
+    assert right > 0.8
+
+
+@pytest.mark.slow
+def test_a_parameter_server_training_that_has_ended_is_not_repeated(tmp_path):
+    (first, _), (again, _) = (masslib.launch(_served, [str(tmp_path)], workers=1, servers=1)[0] for _ in "ab")
+    assert first == again
+
+
+def _compressed():
+    strategy = masslib.strategy("multi_worker")
+    digits = masslib.data.load("digits")
+    with strategy.scope():
+        model = masslib.models.mlp((8, 8, 1), 10, hidden=(32,))
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    masslib.fit(model, digits.train, batch_size=32, epochs=5, verbose=0)
+    recipe = [masslib.Prune(0.5, max_steps=40), masslib.QuantizeAware(max_steps=10)]
+    small = masslib.compress(model, recipe, digits.train, batch_size=32, verbose=False)
+    return small.model.get_weights(), masslib.evaluate(small.model, digits.test).accuracy
+
+
+def test_compression_fine_tunes_on_all_workers():
+    (weights, accuracy), (others, _) = masslib.launch(_compressed, workers=2, threads=1)
+    for a, b in zip(weights, others, strict=True):
+        np.testing.assert_array_equal(a, b)
+    kernels = [w for w in weights if w.ndim == 2]
+    assert all(np.mean(kernel == 0) >= 0.49 for kernel in kernels)
+    assert accuracy > 0.8
