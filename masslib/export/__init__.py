@@ -6,6 +6,19 @@ from masslib.export.onnx_graph import onnx
 from masslib.export.openvino_ir import openvino
 from masslib.export.parity import agreement
 from masslib.export.savedmodel import saved_model
+from masslib.export.selection import Fastest, fastest
 from masslib.runtime import Predictor, load
 
-__all__ = ["Inspection", "Predictor", "agreement", "inspect", "load", "onnx", "openvino", "saved_model", "tflite"]
+__all__ = [
+    "Fastest",
+    "Inspection",
+    "Predictor",
+    "agreement",
+    "fastest",
+    "inspect",
+    "load",
+    "onnx",
+    "openvino",
+    "saved_model",
+    "tflite",
+]
