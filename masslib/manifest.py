@@ -10,7 +10,7 @@ from typing import Any
 from masslib.files import BLANK_SEAL, seal, sealed
 
 
-def write(folder: Path, name: str = "manifest.json", **facts: Any) -> Path:
+def write(folder: Path, name: str = "manifest.json", /, **facts: Any) -> Path:
     """Write the SHA-256 and the size of every file in a folder, with some facts, into one file that carries its own.
 
     Args:

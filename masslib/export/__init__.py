@@ -1,5 +1,6 @@
 """Files that other programs read, each checked against the model it came from."""
 
+from masslib.export.bundle import package, verify
 from masslib.export.inspection import Inspection, inspect
 from masslib.export.litert import tflite
 from masslib.export.onnx_graph import onnx
@@ -19,6 +20,8 @@ __all__ = [
     "load",
     "onnx",
     "openvino",
+    "package",
     "saved_model",
     "tflite",
+    "verify",
 ]

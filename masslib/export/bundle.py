@@ -1,0 +1,320 @@
+"""`package` and `verify`: a model with everything that its users need to know, in one folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import masslib
+from masslib import manifest, runtime
+from masslib.export import card, metadata, preflight
+from masslib.export.litert import Exportable, tflite
+from masslib.export.onnx_graph import onnx
+from masslib.export.openvino_ir import openvino
+from masslib.export.savedmodel import saved_model
+from masslib.files import replacing
+from masslib.progress import bar
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+
+    from masslib.data import Splits, Subset
+
+# Name -> the precision that it asks for, how it is written, and its file.
+_FORMATS: dict[str, tuple[str, Callable | None, str]] = {
+    "keras": ("float32", None, "model.keras"),
+    "saved_model": ("float32", saved_model, "saved_model"),
+    "tflite": ("float32", tflite, "float32.tflite"),
+    "tflite-float16": ("float16", tflite, "float16.tflite"),
+    "tflite-dynamic": ("dynamic", tflite, "dynamic.tflite"),
+    "tflite-int8": ("int8", tflite, "int8.tflite"),
+    "onnx": ("float32", onnx, "float32.onnx"),
+    "onnx-int8": ("int8", onnx, "int8.onnx"),
+    "openvino": ("float32", openvino, "float32.xml"),
+    "openvino-int8": ("int8", openvino, "int8.xml"),
+}
+_PACKAGES = (
+    "tensorflow",
+    "keras",
+    "tensorflow-model-optimization",
+    "ai-edge-litert",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+)
+_PROBE = "probe.npz"
+_PROBES = 16
+
+
+def package(
+    model: keras.Model | Exportable,
+    path: str | os.PathLike[str],
+    splits: Splits,
+    *,
+    formats: Sequence[str] | None = None,
+    description: str = "",
+    limitations: str = "",
+    training: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    verbose: bool = True,
+) -> Path:
+    """Write a model in several formats, measure each file, and write down what its users need to know.
+
+    The folder holds the model files, a `MODEL_CARD.md` for people, a `manifest.json` for programs, and `probe.npz`,
+    some inputs with the answers of every file. The manifest tells the data and their checksum, the training, the
+    versions of the packages, and of each file the metrics on the test split with their intervals, size, latency and
+    SHA-256.
+
+    Args:
+        model: A trained Keras 3 model, or a `Compressed` one, which becomes a TFLite file in its own precision.
+        path: The folder to make; one that exists is replaced once the new one is whole.
+        splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
+        formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-float16"`, `"tflite-dynamic"`,
+            `"tflite-int8"`, and with the extras `"onnx"`, `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default
+            `keras`, `saved_model`, `tflite` and `tflite-dynamic`; of a `Compressed` model `tflite`.
+        description: What the model is for, for the card and the files.
+        limitations: What it must not be used for, for the card.
+        training: What the training was, such as `{"epochs": 3, "batch_size": 128}`; optimizer and loss are told anyway
+            if the model is compiled.
+        seed: Seed of the choice of calibration rows and of the timed batch.
+        verbose: Whether to show progress.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If a format is unknown or does not go with the model, or a file answers differently from the model;
+            nothing is left behind then.
+
+    References:
+        Mitchell et al., "Model Cards for Model Reporting", 2019.
+
+    Example:
+        >>> import masslib, tempfile
+        >>> splits = masslib.data.load("digits")
+        >>> model = masslib.models.mlp(splits.input_shape, splits.num_classes)
+        >>> folder = package(model, tempfile.mkdtemp() + "/digits", splits, formats=["tflite"], verbose=False)
+        >>> sorted(file.name for file in folder.iterdir())
+        ['MODEL_CARD.md', 'float32.tflite', 'manifest.json', 'probe.npz']
+        >>> verify(folder)["answers"].tolist()
+        ['as when it was packaged']
+    """
+    compressed = hasattr(model, "precision")
+    network = model.model if compressed else model
+    preflight.check_keras(network)
+    formats = _checked(formats, compressed)
+    path = Path(path)
+    with replacing(path) as folder:
+        folder.mkdir()
+        files = _write(model, network, splits, formats, folder, description, seed, verbose)
+        measured, answers = _measure(files, splits, seed, verbose)
+        np.savez(folder / _PROBE, x=splits.test[:_PROBES][0], **answers)
+        facts = {
+            "format": "masslib package 1",
+            "name": path.name if not path.name.isdigit() else path.parent.name,
+            "description": description,
+            "limitations": limitations,
+            "model": _network(network, compressed and model),
+            "data": _data(splits),
+            "training": {**_compiled(network), **dict(training or {})},
+            "packages": _versions(),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+            "models": measured,
+        }
+        (folder / card.NAME).write_text(card.text(facts), encoding="utf-8")
+        manifest.write(folder, **facts)
+    return path
+
+
+def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Check a folder that `package` wrote: every checksum, and that the files still answer as they did.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        One row per model file. Columns: `file`, and `answers`: "as when it was packaged", or why that was not tried.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If a file is missing or was changed, is not named in the manifest, or answers differently on this
+            machine.
+    """
+    import pandas as pd
+
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder that masslib.export.package has written")
+    facts = manifest.read(folder)
+    known = {folder / name for name in (*facts["files"], "manifest.json")}
+    strange = [
+        str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file() and file not in known
+    ]
+    if strange:
+        raise ValueError(f"{folder} holds files that its manifest does not name: {', '.join(strange)}; remove them")
+    models = facts["models"]
+    with np.load(folder / _PROBE, allow_pickle=False) as probe:
+        answers = [_answer(folder / models[name]["file"], probe["x"], probe[name]) for name in models]
+    return pd.DataFrame({"file": [entry["file"] for entry in models.values()], "answers": answers}, index=list(models))
+
+
+def _answer(path: Path, x: np.ndarray, expected: np.ndarray) -> str:
+    try:
+        with runtime.load(path) as predictor:
+            found = predictor.predict(x)
+    except ModuleNotFoundError as error:
+        return f"not tried: {error.name} is not installed"
+    # Another processor rounds otherwise, most of all in integers.
+    difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+    if not difference <= 0.05:
+        raise ValueError(
+            f"{path} is intact, but answers otherwise than when it was packaged: relative difference {difference:.3g}; "
+            "compare the versions of the packages in manifest.json with yours"
+        )
+    return "as when it was packaged"
+
+
+def _checked(formats: Sequence[str] | None, compressed: bool) -> list[str]:
+    if formats is None:
+        formats = ["tflite"] if compressed else ["keras", "saved_model", "tflite", "tflite-dynamic"]
+    unknown = [name for name in formats if name not in _FORMATS]
+    if isinstance(formats, str) or not formats or unknown:
+        raise ValueError(f"formats={formats!r}: expected a list of some of {', '.join(_FORMATS)}")
+    wrong = [name for name in formats if name != "tflite"]
+    if compressed and wrong:
+        raise ValueError(
+            f"formats={list(formats)}: a Compressed model has its own precision and becomes one file, 'tflite'; for "
+            f"{wrong} pass the Keras model"
+        )
+    return list(dict.fromkeys(formats))
+
+
+def _write(
+    model: Any,
+    network: Any,
+    splits: Splits,
+    formats: list[str],
+    folder: Path,
+    description: str,
+    seed: int,
+    verbose: bool,
+) -> dict[str, Path]:
+    from masslib.compression import Quantize, compress  # not at the top: compression stands above export
+
+    labels = metadata.check_labels(splits.classes, network.outputs[0].shape[-1])
+    files = {}
+    for name in bar(formats, title="export", unit="file", visible=verbose):
+        precision, write, file = _FORMATS[name]
+        files[name] = folder / (f"{model.precision}.tflite" if hasattr(model, "precision") else file)
+        if write is None:
+            model.save(files[name])
+            continue
+        small = model
+        if precision != "float32":
+            small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False)
+        about = {} if write is saved_model else {"description": description or None}
+        write(small, files[name], labels=labels, **about)
+    return files
+
+
+def _measure(
+    files: dict[str, Path], splits: Splits, seed: int, verbose: bool
+) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+    """What is told of each file, and its answers to the probe."""
+    from masslib import measure
+    from masslib.evaluation import evaluate
+
+    timed = measure.latencies(files, seed=seed, max_seconds=1.0)
+    measured, answers = {}, {}
+    for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
+        with runtime.load(path) as predictor:
+            result = evaluate(predictor, splits.test)
+            answers[name] = predictor.predict(splits.test[:_PROBES][0])
+        size = measure.file_size(path)
+        measured[name] = {
+            "file": path.name,
+            # JSON has no NaN, which the AUC is when a class is absent.
+            "metrics": {
+                key: round(value, 6) if math.isfinite(value) else None for key, value in result.metrics.items()
+            },
+            "accuracy_interval": result.accuracy_interval,
+            "bytes": size.raw,
+            "gzipped_bytes": size.gzipped,
+            "median_ms": round(timed[name].median_ms, 4),
+            "p95_ms": round(timed[name].p95_ms, 4),
+            "threads": timed[name].threads,
+        }
+    return measured, answers
+
+
+def _rounded(value: float) -> float | None:
+    """JSON has no NaN, which the AUC is when a class is absent."""
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _network(network: Any, compressed: Any) -> dict[str, Any]:
+    return {
+        "name": network.name,
+        "input_shape": list(network.inputs[0].shape[1:]),
+        "output_shape": list(network.outputs[0].shape[1:]),
+        "weights": network.count_params(),
+        "recipe": [repr(step) for step in getattr(compressed, "steps", ())],
+    }
+
+
+def _data(splits: Splits) -> dict[str, Any]:
+    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    return {
+        "classes": splits.classes,
+        **{name: {"rows": len(part), "sha256": _checksum(part)} for name, part in parts.items()},
+    }
+
+
+def _checksum(part: Subset) -> str:
+    """SHA-256 of the float32 inputs and the labels, in their order."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for start in range(0, len(part), 4096):
+        for array in part[start : start + 4096]:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _compiled(network: Any) -> dict[str, Any]:
+    """Optimizer and loss as the model was compiled with, if it was."""
+    optimizer = getattr(network, "optimizer", None)
+    if optimizer is None:
+        return {}
+    settings = {"class": type(optimizer).__name__, **_told(optimizer.get_config())}
+    loss = network.loss if isinstance(network.loss, str) else type(network.loss).__name__
+    return {"optimizer": settings, "loss": loss}
+
+
+def _told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a Keras configuration that are switched on, without the names that Keras finds its classes by."""
+    hidden = ("name", "module", "registered_name")
+    return {
+        key: _told(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in hidden and (isinstance(value, int | float | str | dict) and value is not False)
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "masslib": masslib.__version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # an extra that is not installed took no part
+    return found
