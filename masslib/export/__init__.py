@@ -1,27 +1,36 @@
-"""Files that other programs read, each checked against the model it came from."""
+"""Files that other programs read, each checked against the model it came from.
 
-from masslib.export.bundle import package, verify
-from masslib.export.inspection import Inspection, inspect
-from masslib.export.litert import tflite
-from masslib.export.onnx_graph import onnx
-from masslib.export.openvino_ir import openvino
-from masslib.export.parity import agreement
-from masslib.export.savedmodel import saved_model
-from masslib.export.selection import Fastest, fastest
-from masslib.runtime import Predictor, load
+Names are imported when they are first used, so that a program that only loads a file does not wait for the writers.
+"""
 
-__all__ = [
-    "Fastest",
-    "Inspection",
-    "Predictor",
-    "agreement",
-    "fastest",
-    "inspect",
-    "load",
-    "onnx",
-    "openvino",
-    "package",
-    "saved_model",
-    "tflite",
-    "verify",
-]
+from importlib import import_module
+
+_NAMES = {
+    "Fastest": "masslib.export.selection",
+    "Inspection": "masslib.export.inspection",
+    "Predictor": "masslib.runtime",
+    "agreement": "masslib.export.parity",
+    "fastest": "masslib.export.selection",
+    "inspect": "masslib.export.inspection",
+    "load": "masslib.runtime",
+    "onnx": "masslib.export.onnx_graph",
+    "openvino": "masslib.export.openvino_ir",
+    "package": "masslib.export.bundle",
+    "saved_model": "masslib.export.savedmodel",
+    "tflite": "masslib.export.litert",
+    "verify": "masslib.export.bundle",
+}
+
+__all__ = list(_NAMES)
+
+
+def __getattr__(name: str):
+    if name not in _NAMES:
+        raise AttributeError(f"module 'masslib.export' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import masslib
 from masslib import manifest, runtime
-from masslib.export import card, metadata, preflight
+from masslib.export import card, metadata, preflight, provenance
 from masslib.export.litert import Exportable, tflite
 from masslib.export.onnx_graph import onnx
 from masslib.export.openvino_ir import openvino
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
     import keras
     import pandas as pd
 
-    from masslib.data import Splits, Subset
+    from masslib.data import Splits
 
 # Name -> the precision that it asks for, how it is written, and its file.
 _FORMATS: dict[str, tuple[str, Callable | None, str]] = {
@@ -123,11 +120,11 @@ def package(
             "name": path.name if not path.name.isdigit() else path.parent.name,
             "description": description,
             "limitations": limitations,
-            "model": _network(network, compressed and model),
-            "data": _data(splits),
-            "training": {**_compiled(network), **dict(training or {})},
-            "packages": _versions(),
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+            "model": provenance.network(network, compressed and model),
+            "data": provenance.data(splits),
+            "training": {**provenance.compiled(network), **dict(training or {})},
+            "packages": provenance.versions(),
+            "machine": provenance.machine(),
             "models": measured,
         }
         (folder / card.NAME).write_text(card.text(facts), encoding="utf-8")
@@ -259,62 +256,3 @@ def _measure(
 def _rounded(value: float) -> float | None:
     """JSON has no NaN, which the AUC is when a class is absent."""
     return round(value, 6) if math.isfinite(value) else None
-
-
-def _network(network: Any, compressed: Any) -> dict[str, Any]:
-    return {
-        "name": network.name,
-        "input_shape": list(network.inputs[0].shape[1:]),
-        "output_shape": list(network.outputs[0].shape[1:]),
-        "weights": network.count_params(),
-        "recipe": [repr(step) for step in getattr(compressed, "steps", ())],
-    }
-
-
-def _data(splits: Splits) -> dict[str, Any]:
-    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    return {
-        "classes": splits.classes,
-        **{name: {"rows": len(part), "sha256": _checksum(part)} for name, part in parts.items()},
-    }
-
-
-def _checksum(part: Subset) -> str:
-    """SHA-256 of the float32 inputs and the labels, in their order."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for start in range(0, len(part), 4096):
-        for array in part[start : start + 4096]:
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _compiled(network: Any) -> dict[str, Any]:
-    """Optimizer and loss as the model was compiled with, if it was."""
-    optimizer = getattr(network, "optimizer", None)
-    if optimizer is None:
-        return {}
-    settings = {"class": type(optimizer).__name__, **_told(optimizer.get_config())}
-    loss = network.loss if isinstance(network.loss, str) else type(network.loss).__name__
-    return {"optimizer": settings, "loss": loss}
-
-
-def _told(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a Keras configuration that are switched on, without the names that Keras finds its classes by."""
-    hidden = ("name", "module", "registered_name")
-    return {
-        key: _told(value) if isinstance(value, dict) else value
-        for key, value in config.items()
-        if key not in hidden and (isinstance(value, int | float | str | dict) and value is not False)
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "masslib": masslib.__version__}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # an extra that is not installed took no part
-    return found
