@@ -58,6 +58,8 @@ def _equality(folder):
     found["adam"] = (*adam.get_weights(), *history.values())
     predicted = adam.predict(digits.test[:][0], verbose=0)
     found["answers"] = (predicted, masslib.evaluate(adam, digits.test).accuracy)
+    sent, history = _trained(strategy, lambda: keras.optimizers.Adam(global_clipnorm=0.5), wire="float32")
+    found["through the network"] = (*sent.get_weights(), *history.values())
     sgd, history = _trained(strategy, lambda: keras.optimizers.SGD(0.1, momentum=0.9, clipnorm=0.5), accumulate=2)
     found["sgd, accumulated"] = (*sgd.get_weights(), *history.values())
     x, y = digits.train[:1240]
@@ -266,7 +268,7 @@ def _served(folder):
     history = masslib.fit(model, digits.train, epochs=6, **options).history
     with pytest.raises(ValueError, match="accumulate=2: a step of a parameter-server training is one batch"):
         masslib.fit(model, digits.train, accumulate=2)
-    with pytest.raises(ValueError, match="wire='float16': parameter servers are sent float32 gradients only"):
+    with pytest.raises(ValueError, match="wire='float16': a parameter server is sent the gradients as they are"):
         masslib.fit(model, digits.train, wire="float16")
     x, y = digits.valid[:]
     right = np.mean(np.argmax(model(x, training=False), 1) == y)

@@ -46,7 +46,8 @@ def launch(
 
     It works from a notebook cell and from a script. The function is shipped by cloudpickle, so it may be defined in the
     cell; it builds everything itself, `masslib.strategy("multi_worker")` first. What rank 0 prints appears here as it
-    comes; all that a worker writes is kept in its log file.
+    comes; all that a worker writes is kept in its log file. One thing does not travel: AutoGraph does not find the
+    source of a shipped function, so a `tf.function` with Python loops over tensors belongs in a module of its own.
 
     When a worker dies, raises, or stops answering, all are ended; while restarts are left, all are started again, and
     a `masslib.fit` with `checkpoint=` goes on from the last checkpoint. No process outlives the launching one.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +13,9 @@ from masslib.train import parameter_server
 from masslib.train.epoch import Epoch, steps_per_call
 from masslib.train.feed import Feed, feed, validation_batches
 from masslib.train.keeper import keeper
-from masslib.train.replicas import Replicas
+from masslib.train.replicas import Replicas, all_reduce
 from masslib.train.resume import Journal
+from masslib.train.shared_memory import meeting
 from masslib.train.state import State
 from masslib.train.step import train_function
 from masslib.train.validation import Evaluator
@@ -38,7 +41,7 @@ def fit(
     seed: int = 0,
     augment: keras.layers.Layer | None = None,
     accumulate: int = 1,
-    wire: str = "float32",
+    wire: str = "auto",
     on_nan: str = "stop",
     checkpoint: str | os.PathLike[str] | None = None,
     save_every: int | None = None,
@@ -76,8 +79,10 @@ def fit(
         seed: Seed of the order and of `augment`; the same seed gives the same batches on any number of replicas.
         augment: A Keras preprocessing layer applied to the training images, see `Subset.batches`.
         accumulate: Compute every global batch in so many parts, one after another: the same result in less memory.
-        wire: `"float16"` lets the gradients travel between replicas with half of their bytes, which is faster where
-            the network is the limit; the sums then have three digits.
+        wire: How the gradients of several replicas meet. `"float32"` and `"float16"` send them through TensorFlow's
+            collectives, the latter with half of the bytes, which is faster where the network is the limit; the sums
+            then have three digits. `"auto"` lets workers on one machine without GPUs add them up in shared memory,
+            and is `"float32"` elsewhere.
         on_nan: What to do when loss or weights are no longer finite: `"stop"` the training with a warning,
             `"restore"` the newest checkpoint and stop, or `"ignore"` it.
         checkpoint: Folder for checkpoints. What lies there is resumed, to the bit; a finished run returns its History.
@@ -143,6 +148,7 @@ def fit(
         gone_workers_named(replicas),
         keeper(checkpoint, replicas, keep=keep, resume=resume) as kept,
         Termination(replicas) as termination,
+        meeting(replicas, _bytes(model), wanted=wire == "auto") as shared,
     ):
         check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
         _build(model, source, replicas, complete=kept is not None)
@@ -153,11 +159,11 @@ def fit(
         else:
             run_steps = train_function(
                 model,
+                functools.partial(all_reduce, wire=wire, add_up=shared.sum if shared else None),
                 replicas,
                 accumulate=accumulate,
                 known_length=source.steps is not None,
                 dealt=source.dealt,
-                wire=wire,
             )
             most = steps_per_call(model, callbacks)
             epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, most, save_every, on_nan)
@@ -203,6 +209,11 @@ def _build(model: keras.Model, source: Feed, replicas: Replicas, *, complete: bo
         Evaluator(model, replicas).build(source.sample())
 
 
+def _bytes(model: keras.Model) -> int:
+    """How many bytes the gradients of a model have at most."""
+    return sum(math.prod(variable.shape) * 8 for variable in model.trainable_variables)
+
+
 def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any, on_nan: Any, save_every: Any) -> None:
     import keras
 
@@ -219,7 +230,7 @@ def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any,
             raise ValueError(f"{name}={value!r}: expected a positive integer")
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(f"verbose={verbose!r}: expected 'auto', 0, 1 or 2")
-    if wire not in ("float32", "float16"):
-        raise ValueError(f"wire={wire!r}: expected 'float32' or 'float16'")
+    if wire not in ("auto", "float32", "float16"):
+        raise ValueError(f"wire={wire!r}: expected 'auto', 'float32' or 'float16'")
     if on_nan not in ("stop", "restore", "ignore"):
         raise ValueError(f"on_nan={on_nan!r}: expected 'stop', 'restore' or 'ignore'")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from masslib.train.replicas import Replicas, all_reduce
+from masslib.train.replicas import Replicas
 
 if TYPE_CHECKING:
     import keras
@@ -20,22 +20,22 @@ _FUSED_WEIGHTS = 1_000_000
 
 
 def train_function(
-    model: keras.Model, replicas: Replicas, *, accumulate: int, known_length: bool, dealt: bool, wire: str
+    model: keras.Model, reduce: Callable, replicas: Replicas, *, accumulate: int, known_length: bool, dealt: bool
 ) -> Callable:
     """Build `run(iterator, count)`: it runs some train steps and returns the last logs, None at the end of the data.
 
     Args:
         model: The compiled model; its own `train_step` is run.
+        reduce: What sums a list of tensors over the replicas, in the context of each.
         replicas: The replicas of its strategy.
         accumulate: Parts that every global batch is computed in, one after another.
         known_length: Whether `count` steps can be run in one graph, since the data surely has as many batches.
         dealt: Whether the iterator gives this process its own part of every global batch, and not all of it.
-        wire: In what type the gradients travel.
     """
     if replicas.count == accumulate == 1 and not _fuses(model):
         return _runner(model, model.train_step, known_length)
     cut = _Cut(replicas, accumulate, dealt)
-    summed = _runner(model, _summed_step(model, replicas, cut, wire), known_length)
+    summed = _runner(model, _summed_step(model, reduce, replicas, cut), known_length)
     plain = _runner(model, _plain_step(model, cut), known_length)
     chosen = summed
 
@@ -67,13 +67,13 @@ def _runner(model: keras.Model, step: Callable, known_length: bool) -> Callable:
         logs = step(next(iterator))
         for _ in tf.range(count - 1):
             logs = step(next(iterator))
-        return logs
+        return _mean(model.distribute_strategy, logs)
 
     def one(iterator: Iterator, count: int) -> Any:
         # The batch is fetched on the host: a graph that runs into the end of the data still executes what
         # does not depend on the batch, such as the count of the optimizer's iterations.
         batch = next(iterator, None)
-        return None if batch is None else step(batch)
+        return None if batch is None else _mean(model.distribute_strategy, step(batch))
 
     if known_length and not model.run_eagerly:
         return lambda iterator, count: many(iterator, tf.constant(count))
@@ -140,7 +140,7 @@ class _GradientTap(threading.local):
         return updates[0]
 
 
-def _summed_step(model: keras.Model, replicas: Replicas, cut: _Cut, wire: str) -> Callable:
+def _summed_step(model: keras.Model, reduce: Callable, replicas: Replicas, cut: _Cut) -> Callable:
     import tensorflow as tf
 
     strategy, optimizer, accumulate = model.distribute_strategy, model.optimizer, cut.accumulate
@@ -158,7 +158,7 @@ def _summed_step(model: keras.Model, replicas: Replicas, cut: _Cut, wire: str) -
             grads = [g / accumulate for g in grads] if accumulate > 1 else grads
             sums = [a + b for a, b in zip(sums, grads, strict=True)] if sums else grads
             trained[:] = [v for _, v in updates]
-        return logs, all_reduce(sums, wire) if replicas.count > 1 else sums
+        return logs, reduce(sums) if replicas.count > 1 else sums
 
     def apply(grads: list[tf.Tensor]) -> None:
         optimizer.apply(grads, trained)
@@ -175,7 +175,7 @@ def _summed_step(model: keras.Model, replicas: Replicas, cut: _Cut, wire: str) -
         # All replicas hold the same sums. Outside of the strategy's scope the optimizer updates every copy of a
         # variable, and sums nothing a second time.
         apply([strategy.experimental_local_results(value)[0] for value in sums])
-        return _mean(strategy, logs)
+        return logs
 
     return step
 
@@ -187,7 +187,7 @@ def _plain_step(model: keras.Model, cut: _Cut) -> Callable:
     def replica_step(batch: Any) -> Any:
         return model.train_step(cut.part(batch, 0))
 
-    return lambda batch: _mean(strategy, strategy.run(replica_step, (batch,)))
+    return lambda batch: strategy.run(replica_step, (batch,))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,162 @@
+"""How much faster two workers are than one, beside the usual multi-worker loop written by hand.
+
+Weak scaling: each worker trains batches of the same size on one pinned core, so that two are ideally twice as fast as
+one. All take turns of an epoch in one run, in the same two processes; while one worker trains alone the other waits.
+The usual loop is that of the tf.distribute tutorials, with 20 steps inside of one call of its `tf.function`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import masslib
+
+ROUNDS = 7
+STEPS = 40
+STEPS_PER_CALL = 20
+
+
+def conv_net(input_shape: tuple[int, ...], classes: int) -> object:
+    """66 thousand weights and much to compute."""
+    from keras import Input, Sequential, layers
+
+    def conv(filters: int) -> layers.Layer:
+        return layers.Conv2D(filters, 3, padding="same", activation="relu")
+
+    pooled = [conv(32), conv(32), layers.MaxPooling2D(), conv(64), conv(64), layers.GlobalAveragePooling2D()]
+    return Sequential([Input(input_shape), *pooled, layers.Dense(classes, activation="softmax")])
+
+
+# How to build it, rows per worker, least efficiency, least gain over the usual loop
+NETWORKS = {
+    "conv net": (conv_net, 64, 0.95, None),
+    "LeNet-5": (masslib.models.lenet5, 128, None, 1.03),
+    "MLP 300-100": (masslib.models.mlp, 256, None, 1.08),
+    "small_cnn": (masslib.models.small_cnn, 64, None, 1.12),
+}
+
+
+def train(build: Callable, rows: int) -> dict[str, list[float]]:
+    """Run in both workers; return the seconds of each epoch of each contestant."""
+    import keras
+    import tensorflow as tf
+
+    pair = masslib.strategy("multi_worker")
+    alone = tf.distribute.get_strategy()
+    chief = pair.cluster_resolver.task_id == 0
+    splits = masslib.data.load("fashion_mnist")
+
+    def compiled(strategy: tf.distribute.Strategy) -> keras.Model:
+        with strategy.scope():
+            model = build(splits.input_shape, splits.num_classes)
+            model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
+        return model
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+            self.start = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            self.seconds = time.perf_counter() - self.start
+
+    def by_masslib(strategy: tf.distribute.Strategy, batch: int, **options: str) -> Callable[[], float]:
+        model, clock = compiled(strategy), Clock()
+        data = splits.train.take(batch * STEPS)
+
+        def epoch() -> float:
+            # The first of the two epochs traces, as every call of fit does; the clock keeps the second.
+            masslib.fit(model, data, batch_size=batch, epochs=2, verbose=0, callbacks=[clock], **options)
+            return clock.seconds
+
+        return epoch
+
+    contestants = {
+        "usual loop": by_hand(pair, compiled(pair), splits.train.take(2 * rows * STEPS), 2 * rows),
+        "masslib, shared memory": by_masslib(pair, 2 * rows),
+        "masslib, float16": by_masslib(pair, 2 * rows, wire="float16"),
+    }
+    single = by_masslib(alone, rows)
+    seconds: dict[str, list[float]] = {name: [] for name in ("one worker", *contestants)}
+    for number in range(ROUNDS + 1):
+        found = {"one worker": single() if chief else 0.0}
+        for name, epoch in contestants.items():
+            meet(pair)
+            found[name] = epoch()
+        meet(pair)
+        if number:  # the first round traces
+            for name, value in found.items():
+                seconds[name].append(value)
+    return seconds
+
+
+def meet(strategy: object) -> None:
+    """Wait for the other worker."""
+    import tensorflow as tf
+
+    strategy.run(lambda: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([1])))
+
+
+def by_hand(strategy: object, model: object, subset: object, batch: int) -> Callable[[], float]:
+    import keras
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    batches = subset.batches(batch, epochs=ROUNDS + 1).with_options(options)
+    iterator = iter(strategy.experimental_distribute_dataset(batches))
+    with strategy.scope():
+        optimizer = model.optimizer
+        optimizer.build(model.trainable_variables)
+        cross_entropy = keras.losses.SparseCategoricalCrossentropy(reduction=None)
+
+    def step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = tf.nn.compute_average_loss(cross_entropy(y, model(x, training=True)), global_batch_size=batch)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    # Written without AutoGraph, which does not find the source of a function that was shipped to another process.
+    @tf.function(autograph=False)
+    def many(iterator: object) -> None:
+        def body(number: tf.Tensor) -> tf.Tensor:
+            strategy.run(step, args=next(iterator))
+            return number + 1
+
+        tf.while_loop(lambda number: number < STEPS_PER_CALL, body, [tf.constant(0)])
+
+    def epoch() -> float:
+        start = time.perf_counter()
+        for _ in range(STEPS // STEPS_PER_CALL):
+            many(iterator)
+        return time.perf_counter() - start
+
+    return epoch
+
+
+def main() -> int:
+    from _rounds import verdict
+
+    if len(os.sched_getaffinity(0)) < 2:
+        print("two cores are needed")
+        return 1
+    print(f"2 workers, each pinned to 1 core, {ROUNDS} rounds of {STEPS} steps")
+    met = True
+    for title, (build, rows, efficiency, gain) in NETWORKS.items():
+        seconds = masslib.launch(train, [build, rows], workers=2, threads=1)[0]
+        for contestant in seconds:
+            if contestant != "one worker":
+                ratios = [a / b for a, b in zip(seconds["one worker"], seconds[contestant], strict=True)]
+                target = efficiency if contestant == "masslib, shared memory" else None
+                met &= verdict(f"{title}, {rows} rows: efficiency of {contestant}", ratios, at_least=target)
+        for contestant in list(seconds)[2:]:
+            ratios = [a / b for a, b in zip(seconds["usual loop"], seconds[contestant], strict=True)]
+            met &= verdict(f"{title}, {rows} rows: speed of {contestant} / usual loop", ratios, at_least=gain)
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
