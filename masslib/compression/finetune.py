@@ -28,16 +28,23 @@ class Tuner:
     seed: int
     verbose: bool
 
+    @property
+    def _replicas(self) -> int:
+        # Every replica must get rows of every batch: one without any makes a batch normalization NaN.
+        return self.model.distribute_strategy.num_replicas_in_sync
+
     def steps(self, training: Training) -> int:
         """Return how many batches a step of the recipe trains for."""
-        steps = training.epochs * self.data.steps(self.batch_size)
+        steps = training.epochs * self.data.steps(self.batch_size, self._replicas)
         return min(steps, training.max_steps or steps)
 
     def fit(self, twin: tf_keras.Model, training: Training, callbacks: list[Any] | None = None) -> None:
         """Compile and fine-tune `twin` in place."""
         bridge.compile_like(twin, self.model, learning_rate=training.learning_rate)
         steps = self.steps(training)
-        batches = self.data.batches(self.batch_size, seed=self.seed, epochs=training.epochs).take(steps)
+        batches = self.data.batches(
+            self.batch_size, seed=self.seed, epochs=training.epochs, replicas=self._replicas
+        ).take(steps)
         # tf_keras warns of kernels without gradients, which TFMOT computes from the centroids.
         with _progress(repr(training), steps, self.verbose) as watcher, quiet():
             twin.fit(batches, verbose=0, callbacks=[*(callbacks or []), watcher])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from masslib.bridge import support
 from masslib.bridge.toolkit import tfmot
 from masslib.compression.finetune import Tuner
+from masslib.compression.ranges import ranges_from_the_first_batch
 from masslib.compression.schemes import by_role, output_only, quantize_scope, scheme
 from masslib.compression.step import Training, split
 
@@ -57,7 +58,7 @@ class QuantizeAware(Training):
         plan = tf_keras.models.clone_model(twin, clone_function=annotated)
         with quantize_scope():
             aware = quantization.quantize_apply(plan, scheme(skipped, preserving=True))
-            tuner.fit(aware, self)
+            tuner.fit(aware, self, [ranges_from_the_first_batch(aware)])
             # The preserving schemes train with copies of weights and masks that a finished model does not need.
             result = quantization.quantize_apply(plan, scheme(skipped, preserving=False))
         _copy_trained(aware, result)

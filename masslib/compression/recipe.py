@@ -37,7 +37,7 @@ def compress(
             `Cluster`, and last either `Quantize` or `QuantizeAware`.
         data: Training data, a `Subset` or a pair `(x, y)` of arrays. Training steps and the calibration of
             `Quantize("int8")` need it.
-        batch_size: Rows per training step.
+        batch_size: Rows per training step, of all replicas together.
         seed: Seed of the order of the rows and of the choice of calibration rows.
         verbose: Whether to show a progress bar per training step.
 
