@@ -65,5 +65,5 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	@$(PYTHON) tools/install.py bench
+	@$(PYTHON) tools/install.py bench onnx openvino
 	@touch $@
