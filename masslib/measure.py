@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from masslib.stored import sparsity
+from masslib.stored import sparsity, weights
 
-__all__ = ["FileSize", "Latency", "file_size", "latencies", "latency", "sparsity"]
+__all__ = ["FileSize", "Latency", "file_size", "latencies", "latency", "sparsity", "weights"]
 
 _READ_BYTES = 2**20
 _LEAST_RUNS = 20

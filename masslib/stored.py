@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,18 +57,61 @@ def sparsity(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    model, content = read(path)
-    names = type_names()
-    rows = [
-        (name_of(tensor), *summary(tensor, names[tensor.type], data))
-        for graph in model.subgraphs
-        for tensor in graph.tensors
-        if tensor.type in names
-        and (data := stored_bytes(model.buffers[tensor.buffer], content)).size
-        and is_weight(tensor, names[tensor.type])
-    ]
+    rows = [(name_of(tensor), *summary(tensor, dtype, data)) for tensor, dtype, data in _weight_tensors(path)]
     columns = ["name", "shape", "dtype", "zeros", "distinct", "distinct_per_channel", "bytes"]
     return pd.DataFrame(rows, columns=columns).set_index("name")
+
+
+def weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read every stored weight tensor of a TFLite file, as the numbers that it stands for.
+
+    Args:
+        path: A `.tflite` file.
+
+    Returns:
+        Name -> float32 array, in the order and with the names and shapes of `sparsity`. Quantized weights are
+        multiplied by their scale.
+
+    Raises:
+        FileNotFoundError: If nothing lies at `path`.
+        ValueError: If it is not a TFLite file, damaged, or stores its weights in the sparse encoding.
+
+    Example:
+        >>> import masslib, tempfile
+        >>> path = masslib.export.tflite(masslib.models.mlp((4,), 3), tempfile.mkdtemp() + "/mlp.tflite")
+        >>> sorted(kernel.shape for kernel in masslib.measure.weights(path).values() if kernel.ndim == 2)
+        [(3, 100), (100, 300), (300, 4)]
+    """
+    return {name_of(tensor): _numbers(tensor, dtype, data, path) for tensor, dtype, data in _weight_tensors(path)}
+
+
+def _weight_tensors(path: str | os.PathLike[str]) -> Iterator[tuple[Any, str, np.ndarray]]:
+    """Every tensor of weights or biases, its number type and its bytes."""
+    model, content = read(path)
+    names = type_names()
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            if tensor.type not in names or not is_weight(tensor, names[tensor.type]):
+                continue
+            data = stored_bytes(model.buffers[tensor.buffer], content)
+            if data.size:
+                yield tensor, names[tensor.type], data
+
+
+def _numbers(tensor: Any, dtype: str, data: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
+    if tensor.sparsity is not None:
+        raise ValueError(f"{path} stores {name_of(tensor)!r} in the sparse encoding; export it without sparse=True")
+    shape = tuple(int(size) for size in tensor.shape)
+    values = (_unpacked(data) if dtype == "int4" else data.view(dtype))[: np.prod(shape)].reshape(shape)
+    if not _scales(tensor):
+        return values.astype("float32")
+    spread = [1] * len(shape)
+    if _scales(tensor) > 1:
+        spread[int(tensor.quantization.quantizedDimension)] = -1
+    scale, zero = (
+        np.reshape(numbers, spread) for numbers in (tensor.quantization.scale, tensor.quantization.zeroPoint)
+    )
+    return ((values.astype("float64") - zero) * scale).astype("float32")
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Any, bytes]:

@@ -96,3 +96,28 @@ def test_other_files_are_refused(model, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="note.tflite is damaged: its SHA-256 is"):
         measure.sparsity(path)
+
+
+@pytest.mark.parametrize(
+    ("precision", "step"), [("float32", 0), ("float16", 2**-11), ("dynamic", 1 / 127), ("int8", 1 / 127)]
+)
+def test_the_weights_of_a_file_are_those_of_the_model(model, tmp_path, precision, step):
+    x = np.random.default_rng(1).random((32, 8, 8, 4), "float32")
+    small = model if precision == "float32" else compress(model, Quantize(precision), (x, np.arange(32)))
+    path = export.tflite(small, tmp_path / "small.tflite")
+    found = measure.weights(path)
+    assert list(found) == list(measure.sparsity(path).index)
+    for name in ("conv", "dense"):
+        expected = np.moveaxis(model.get_layer(name).get_weights()[0], -1, 0)
+        (kernel,) = (values for values in found.values() if values.shape == expected.shape)
+        # Half a step of the output channel, to which the scale belongs; of the kernel where it has one scale.
+        assert (np.abs(kernel - expected) <= 0.51 * step * np.abs(expected).max()).all()
+        assert kernel.dtype == np.float32
+
+
+def test_weights_in_the_sparse_encoding_are_refused(tmp_path):
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64)])
+    model.layers[0].kernel.assign(np.eye(64))
+    path = export.tflite(model, tmp_path / "sparse.tflite", sparse=True)
+    with pytest.raises(ValueError, match="in the sparse encoding; export it without sparse=True"):
+        measure.weights(path)
