@@ -22,10 +22,12 @@ Y = np.array([0, 1, 2, 1, 0])
 P = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.0, 1.0, 0.0], [0.5, 0.4, 0.1]])
 TABLE = pd.DataFrame({"gzipped_kb": [1500.0, 400.0, 60.0], "accuracy": [0.905, 0.904, 0.897]}, ["float", "int8", "all"])
 DRAWINGS = {
+    "communication": lambda: plot.communication({"all-reduce": 1.0}, workers=3),
     "history": lambda: plot.history({"loss": [0.9, 0.5], "accuracy": [0.7, 0.8], "val_loss": [0.8, 0.6]}),
     "images": lambda: plot.images(X, Y, P, ["shoe", "bag", "shirt"]),
     "confusion": lambda: plot.confusion([[3, 1], [0, 4]]),
     "tradeoff": lambda: plot.tradeoff(TABLE),
+    "weights": lambda: plot.weights({"before": X, "after": np.round(4 * X)}),
 }
 
 

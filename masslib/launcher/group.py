@@ -58,7 +58,8 @@ def launch(
         workers: Processes that train.
         servers: Parameter servers; with one or more, only a chief runs `fn`, under
             `masslib.strategy("parameter_server")`, and gives work to the workers.
-        max_restarts: How often to start all again; after 1 s, 2 s, 4 s and so on.
+        max_restarts: How often to start all again; after 1 s, 2 s, 4 s and so on. The workers find the number of
+            restarts so far in `MASSLIB_ATTEMPT`.
         timeout: Seconds for all of it, restarts included; None for no limit.
         threads: Threads of TensorFlow in each worker; by default the cores are shared out. If the cores suffice, each
             worker is bound to its own.
@@ -110,9 +111,10 @@ def run(
     deadline = time.monotonic() + timeout if timeout else float("inf")
     failures: list[Failure] = []
     while True:
+        variables = {"MASSLIB_ATTEMPT": str(len(failures)), **(env or {})}
         with (
             tempfile.TemporaryDirectory(prefix="masslib-") as folder,
-            _started(tasks(), folder, payload, env, logs) as group,
+            _started(tasks(), folder, payload, variables, logs) as group,
         ):
             failure = _watch(group, deadline, timeout)
             if failure is None:
@@ -173,7 +175,7 @@ def _print_echo(group: list[Process]) -> None:
 
 @contextlib.contextmanager
 def _started(
-    tasks: list[Task], folder: str, payload: bytes, env: Mapping[str, str] | None, logs: Path
+    tasks: list[Task], folder: str, payload: bytes, env: Mapping[str, str], logs: Path
 ) -> Iterator[list[Process]]:
     """Start the processes; whatever happens, they have ended afterwards."""
     group: list[Process] = []
@@ -183,7 +185,7 @@ def _started(
             own = Path(folder, str(number))
             own.mkdir()
             (own / child.PAYLOAD).write_bytes(payload)
-            task = Task(task.name, {**task.environment, **(env or {})}, task.serves)
+            task = Task(task.name, {**task.environment, **env}, task.serves)
             group.append(Process(task, own, logs / f"{task.name.replace(' ', '-')}.log", echo=number == 0))
         yield group
         done = all(process.done or process.task.serves for process in group)

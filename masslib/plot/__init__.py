@@ -6,7 +6,9 @@ expression of a cell, and leaves matplotlib's settings as they were. No other pa
 
 from masslib.plot.curves import history
 from masslib.plot.grid import images
+from masslib.plot.histogram import weights
 from masslib.plot.matrix import confusion
+from masslib.plot.network import communication
 from masslib.plot.points import tradeoff
 
-__all__ = ["confusion", "history", "images", "tradeoff"]
+__all__ = ["communication", "confusion", "history", "images", "tradeoff", "weights"]
