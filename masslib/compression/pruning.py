@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _SCHEDULES = ("polynomial", "constant")
 # Share of the training steps in which the sparsity rises; in the rest the remaining weights recover.
 _RAMP = 0.6
-_UPDATES = 20
+# TFMOT sorts all weights for every new mask: 0.4 s for 3.2 million of them.
+_UPDATES = 10
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,7 +86,7 @@ class Prune(Training):
         sparsity = tfmot().sparsity.keras
         ramp = int(steps * _RAMP)
         if self.schedule == "constant" or ramp < 1:
-            return sparsity.ConstantSparsity(self.sparsity, begin_step=0, frequency=1)
+            return sparsity.ConstantSparsity(self.sparsity, begin_step=0, frequency=max(1, steps // _UPDATES))
         frequency = max(1, ramp // _UPDATES)
         # The last update must fall on end_step, or the final sparsity is never reached.
         end = ramp // frequency * frequency
