@@ -6,7 +6,9 @@ Fashion-MNIST; MobileNetV2 has random weights, so only its speed counts. All fil
 directly; NumPy goes in and comes out. PyTorch is the faster of eager (channels last) and a frozen trace, and its
 int8 form where its quantization can make one.
 
-`make .venv/.installed-bench` installs all four.
+`make .venv/.installed-bench` installs all four. It takes about ten minutes.
+
+    python benchmarks/inference.py [lenet5 small_cnn resnet8 mobilenetv2]
 """
 
 from __future__ import annotations
@@ -147,8 +149,12 @@ def main() -> int:
         "resnet8": lambda: trained(resnet8()),
         "mobilenetv2": mobilenet,
     }
+    wanted = sys.argv[1:] or list(networks)
+    if unknown := set(wanted) - networks.keys():
+        raise SystemExit(f"{', '.join(unknown)}: expected some of {', '.join(networks)}")
     gains, met = [], True
-    for name, build in networks.items():
+    for name in wanted:
+        build = networks[name]
         choice, medians = table(*build())
         gains.append(medians[ALWAYS] / medians[choice])
         best = min(medians, key=medians.get)
