@@ -102,6 +102,13 @@ def test_callbacks_that_look_at_batches_see_every_batch(digits):
     assert watcher.seen == [("epoch", 0), *batches, ("end", ["accuracy", "loss"])]
 
 
+def test_a_lambda_callback_sees_every_batch_too(digits):
+    seen = []
+    watcher = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    masslib.fit(_compiled(), digits.test, batch_size=100, verbose=0, callbacks=[watcher])
+    assert seen == [0, 1, 2, 3]
+
+
 def test_early_stopping_stops_and_restores(digits):
     model = _compiled()
     stopping = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=10, restore_best_weights=True)

@@ -240,6 +240,30 @@ def _unlike():
     return problems
 
 
+def _poisoned():
+    """Only the rows of rank 1 hold a NaN, in the second of three batches."""
+    strategy = masslib.strategy("multi_worker")
+    x, y = masslib.data.load("digits").train[:120]
+    with strategy.scope():
+        model = masslib.models.mlp((8, 8, 1), 10, hidden=(16,))
+        model.compile("sgd", "sparse_categorical_crossentropy")
+    dataset = tf.data.Dataset.from_tensor_slices((np.where(np.arange(120) == 79, np.nan, x.T).T, y)).batch(40)
+    with pytest.warns(RuntimeWarning, match="not finite in epoch 1 at step 2 or shortly before; the training stops"):
+        masslib.fit(model, dataset, batch_size=40, epochs=3, verbose=0, callbacks=[EveryBatch()])
+    return int(model.optimizer.iterations.numpy())
+
+
+class EveryBatch(keras.callbacks.Callback):
+    """Lets every step be a call of its own."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+
+def test_a_nan_on_one_worker_is_seen_by_all():
+    assert masslib.launch(_poisoned, workers=2, threads=1) == [2, 2]
+
+
 def test_workers_that_train_something_else_are_refused():
     for optimizer, data in masslib.launch(_unlike, workers=2, threads=1):
         assert "worker 1 has optimizer=SGD " in optimizer

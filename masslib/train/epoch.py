@@ -90,18 +90,22 @@ class Epoch:
 
 
 def steps_per_call(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]) -> int:
-    import keras
 
     if model.run_eagerly:
         return 1
     hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-    watching = any(
-        getattr(type(callback), hook) != getattr(keras.callbacks.Callback, hook)
-        for callback in callbacks
-        if not type(callback).__module__.startswith("keras.") or isinstance(callback, keras.callbacks.LambdaCallback)
-        for hook in hooks
-    )
+    watching = any(_has(callback, hook) for callback in callbacks for hook in hooks)
     return model.steps_per_execution if watching or model.steps_per_execution > 1 else _STEPS_PER_CALL
+
+
+def _has(callback: keras.callbacks.Callback, hook: str) -> bool:
+    """Whether a callback of the user's has something to do at every batch; LambdaCallback keeps it in the instance."""
+    import keras
+
+    if hook in vars(callback):
+        return True
+    own = not type(callback).__module__.startswith("keras.")
+    return own and getattr(type(callback), hook) != getattr(keras.callbacks.Callback, hook)
 
 
 def _floats(logs: Any) -> dict[str, float]:
