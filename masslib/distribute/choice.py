@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,9 +115,13 @@ def _multi_worker(communication: str, timeout: float) -> tf.distribute.Strategy:
     set_threads()
     rendezvous.meet(found, _about_this_process(), timeout)
     implementation = getattr(tf.distribute.experimental.CommunicationImplementation, communication.upper())
-    return tf.distribute.MultiWorkerMirroredStrategy(
+    chosen = tf.distribute.MultiWorkerMirroredStrategy(
         found.resolver(), tf.distribute.experimental.CommunicationOptions(implementation=implementation)
     )
+    if threading.current_thread() is threading.main_thread():
+        # TensorFlow's preemption notifier, which has just started, would swallow it; `fit` makes a checkpoint of it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return chosen
 
 
 def _parameter_server(timeout: float) -> tf.distribute.Strategy:

@@ -14,9 +14,10 @@ from typing import Any, TextIO
 import cloudpickle
 
 from masslib.files import replacing
+from masslib.launcher.tasks import CORES
 
 PAYLOAD, RESULT, ERROR, BEAT, ECHO = "payload.pkl", "result.pkl", "error.json", "beat", "echo"
-LIFELINE, CORES, SERVES = "MASSLIB_LIFELINE", "MASSLIB_CORES", "MASSLIB_SERVES"
+LIFELINE, SERVES = "MASSLIB_LIFELINE", "MASSLIB_SERVES"
 
 _BEAT_SECONDS = 0.5
 

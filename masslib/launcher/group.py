@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import socket
 import tempfile
 import threading
 import time
@@ -19,7 +17,8 @@ import cloudpickle
 
 from masslib.launcher import child
 from masslib.launcher.errors import WorkerError
-from masslib.launcher.process import Failure, Process, Task
+from masslib.launcher.process import Failure, Process
+from masslib.launcher.tasks import Task, local_tasks
 
 _POLL_SECONDS = 0.05
 _WARN_SECONDS, _FROZEN_SECONDS = 3.0, 6.0
@@ -88,7 +87,7 @@ def launch(
     _check(workers=(workers, 1), servers=(servers, 0), max_restarts=(max_restarts, 0), gpus=(gpus, 0))
     if threads is not None:
         _check(threads=(threads, 1))
-    tasks = _local_tasks(workers, servers, threads, gpus)
+    tasks = local_tasks(workers, servers, threads, gpus)
     return run(fn, args, tasks, max_restarts=max_restarts, timeout=timeout, env=env, logs=logs)
 
 
@@ -239,49 +238,6 @@ def _shipped(fn: Callable[..., Any], args: Sequence[Any]) -> bytes:
             f"{getattr(fn, '__name__', fn)!r} cannot be shipped to another process: {error}; build datasets, models "
             "and strategies inside of it"
         ) from error
-
-
-def _local_tasks(workers: int, servers: int, threads: int | None, gpus: int) -> Callable[[], list[Task]]:
-    cores = sorted(os.sched_getaffinity(0))
-    each = threads or max(1, len(cores) // workers)
-    kinds = ["worker"] * workers if not servers else ["chief"] + ["worker"] * workers + ["ps"] * servers
-
-    def environment(number: int) -> dict[str, str]:
-        own = {"MASSLIB_THREADS": str(each)}
-        if workers * each <= len(cores) and not servers:
-            own[child.CORES] = ",".join(map(str, cores[number * each : (number + 1) * each]))
-        own["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(number * gpus, (number + 1) * gpus))) or "-1"
-        return own
-
-    def tasks() -> list[Task]:
-        addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(kinds))]
-        cluster: dict[str, list[str]] = {}
-        made = []
-        for number, (kind, address) in enumerate(zip(kinds, addresses, strict=True)):
-            members = cluster.setdefault(kind, [])
-            made.append((f"{kind} {len(members)}", kind, len(members), number))
-            members.append(address)
-        return [
-            Task(
-                name,
-                {**environment(number), "TF_CONFIG": tf_config(cluster, kind, index)},
-                serves=servers > 0 and kind != "chief",
-            )
-            for name, kind, index, number in made
-        ]
-
-    return tasks
-
-
-def tf_config(cluster: Mapping[str, list[str]], kind: str, index: int) -> str:
-    """Write the TF_CONFIG of one process."""
-    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [opened.getsockname()[1] for opened in sockets]
 
 
 def _check(**numbers: tuple[Any, int]) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,9 @@ import psutil
 
 from masslib.launcher import child
 from masslib.launcher.errors import in_words
+from masslib.launcher.tasks import Task
 
 _TAIL_LINES = 12
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one process is to be.
-
-    Attributes:
-        name: Such as `"worker 1"`.
-        environment: What it finds in its environment besides what all of them find.
-        serves: Whether it serves a parameter-server cluster, instead of running the function.
-    """
-
-    name: str
-    environment: Mapping[str, str]
-    serves: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from masslib.launcher import child
 from masslib.launcher.errors import WorkerError
-from masslib.launcher.group import launch, run, tf_config
-from masslib.launcher.process import Task
+from masslib.launcher.group import launch, run
+from masslib.launcher.tasks import CORES, Task, tf_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +67,6 @@ def _one_of(options: argparse.Namespace) -> Callable[[], list[Task]]:
         "TF_CONFIG": tf_config({"worker": hosts}, "worker", options.index),
         "MASSLIB_THREADS": str(options.threads or len(cores)),
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(options.gpus))) or "-1",
-        child.CORES: ",".join(map(str, cores)),
+        CORES: ",".join(map(str, cores)),
     }
     return lambda: [Task(f"worker {options.index}", environment)]
