@@ -24,7 +24,9 @@ def model(splits):
     return model
 
 
-@pytest.mark.parametrize(("objective", "column"), [("latency", "median_ms"), ("size", "size_kb")])
+@pytest.mark.parametrize(
+    ("objective", "column"), [("latency", "median_ms"), pytest.param("size", "size_kb", marks=pytest.mark.slow)]
+)
 def test_the_winner_is_the_best_of_what_is_allowed(model, splits, tmp_path, objective, column):
     result = export.fastest(model, splits, tmp_path, objective=objective, max_drop=0.02, verbose=False)
     table = result.table
