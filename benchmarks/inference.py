@@ -6,8 +6,8 @@ Fashion-MNIST; MobileNetV2 has random weights, so only its speed counts. All fil
 directly; NumPy goes in and comes out. PyTorch is the faster of eager (channels last) and a frozen trace, and its
 int8 form where its quantization can make one.
 
-`make .venv/.installed-bench` installs all four. The first three networks take five minutes on two cores, MobileNetV2 more
-than seven.
+`make .venv/.installed-bench` installs all four. The first three networks take five minutes on two cores, MobileNetV2
+more than seven.
 
     python benchmarks/inference.py [lenet5 small_cnn resnet8 mobilenetv2]
 """
