@@ -75,8 +75,9 @@ class Epoch:
         if self.replicas.workers == 1:
             return
         in_time = max(1, int(count * _MOST_SECONDS / seconds))
-        stop, self._in_time = self.replicas.agree(self.termination.asked, in_time)
-        if stop:
+        flags = self.termination.asked, bool(self.model.stop_training)
+        (end, self.model.stop_training), self._in_time = self.replicas.agree(*flags, count=in_time)
+        if end:
             self.journal.save()
             self.journal.wait()
             raise SystemExit(TERMINATED)

@@ -46,7 +46,7 @@ class Keeper:
         """Wait until the checkpoint that was begun is on the disk."""
         if self._checkpoints:
             self._checkpoints.wait()
-        self._replicas.agree(False, 0)
+        self._replicas.agree()
 
 
 @contextmanager

@@ -168,7 +168,7 @@ def fit(
             most = steps_per_call(model, callbacks)
             epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, most, save_every, on_nan)
             evaluator = Evaluator(model, replicas)
-        _train(model, epoch, evaluator, validation, watchers, journal, epochs)
+        _train(model, epoch, evaluator, validation, watchers, journal, epochs, replicas)
     return model.history
 
 
@@ -180,6 +180,7 @@ def _train(
     watchers: keras.callbacks.CallbackList,
     journal: Journal,
     epochs: int,
+    replicas: Replicas,
 ) -> None:
     model.stop_training = False
     watchers.on_train_begin()
@@ -191,6 +192,7 @@ def _train(
         if validation is not None:
             logs |= {f"val_{name}": value for name, value in evaluator.run(validation, watchers).items()}
         watchers.on_epoch_end(journal.epoch, logs)
+        (model.stop_training,), _ = replicas.agree(bool(model.stop_training))
         journal.end_epoch()
     watchers.on_train_end(logs)
     if logs and model.stop_training:

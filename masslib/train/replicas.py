@@ -96,12 +96,12 @@ class Replicas:
         words[self.rank, : -(-len(content) // 4)] = np.frombuffer(content + bytes(-len(content) % 4), "int32")
         return [row.tobytes()[:size] for row, size in zip(self._sum(words), sizes, strict=True)]
 
-    def agree(self, stop: bool, count: int) -> tuple[bool, int]:
-        """Tell whether any process wants to stop, and what rank 0 has passed as `count`. Collective."""
+    def agree(self, *flags: bool, count: int = 0) -> tuple[list[bool], int]:
+        """Tell of every flag whether any process has set it, and what rank 0 has passed as `count`. Collective."""
         if self.workers == 1:
-            return stop, count
-        stops, agreed = self._sum(np.array([stop, count if self.is_chief else 0], "int32"))
-        return bool(stops), int(agreed)
+            return list(flags), count
+        *stops, agreed = self._sum(np.array([*flags, count if self.is_chief else 0], "int32"))
+        return [bool(stop) for stop in stops], int(agreed)
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
         """Add up an int32 array over the processes; integers of 32 bits cross any network whole."""

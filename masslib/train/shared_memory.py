@@ -128,7 +128,7 @@ def _shared(replicas: Replicas, nbytes: int) -> np.ndarray:
         name = replicas.broadcast(made.name.encode() if made else b"").decode()
         with open(name, "r+b") as file:
             memory = mmap.mmap(file.fileno(), size)
-        replicas.agree(False, 0)  # all have opened it
+        replicas.agree()  # all have opened it
     return np.frombuffer(memory, "uint8").reshape(replicas.workers + 1, aligned)
 
 
