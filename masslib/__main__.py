@@ -9,6 +9,7 @@ from importlib import import_module
 
 # Name -> module, imported when the command is used, and what it does
 _COMMANDS = {
+    "doctor": ("masslib.doctor.command", "tell what is wrong with this installation, and what to type to mend it"),
     "launch": ("masslib.launcher.script", "run a script in several workers, on this machine or on many"),
 }
 
@@ -21,7 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (_, what) in _COMMANDS.items():
         command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
         if arguments[:1] == [name]:
-            import_module(_COMMANDS[name][0]).add_arguments(command)
+            try:
+                import_module(_COMMANDS[name][0]).add_arguments(command)
+            except ModuleNotFoundError as error:
+                package = str(error.name).partition(".")[0]
+                mend = f"{sys.executable} -m pip install {package}"
+                print(f"problem: {package} is not installed; {name} needs it\n  mend it: {mend}")
+                return 1
     options = parser.parse_args(arguments)
     return import_module(_COMMANDS[options.command][0]).main(options)
 

@@ -1,0 +1,96 @@
+"""`python -m masslib doctor`: look at everything, print it, and say how to mend what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from pathlib import Path
+
+import psutil
+
+import masslib
+from masslib.doctor.findings import Finding, listing, pip, python
+from masslib.doctor.imports import import_findings
+from masslib.doctor.packages import installed, missing, package_findings
+from masslib.doctor.ranges import Ranges, declared_ranges
+from masslib.doctor.settings import setting_findings
+
+# The extras that masslib itself imports
+_OWN_EXTRAS = ("onnx", "openvino")
+_USES = {
+    "notebooks": "JupyterLab and what runs notebooks",
+    "test": "pytest, nbval, ruff",
+    "bench": "peers for the benchmarks",
+    "onnx": "files for ONNX Runtime",
+    "openvino": "files for OpenVINO",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("--quick", action="store_true", help="import nothing: a second instead of ten")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the examination; 0 when nothing keeps masslib from working."""
+    ranges = declared_ranges()
+    print("\n".join(_machine()), *_packages(ranges), *_extras(ranges), sep="\n")
+    found = package_findings(ranges, platform.python_version())
+    found += setting_findings(os.environ, Path.home())
+    if not options.quick:
+        broken, seen = _imports(ranges)
+        found += broken
+        print("\n".join(_tensorflow(seen)))
+    print(*["", *map(str, found)], sep="\n")
+    serious = sum(finding.serious for finding in found)
+    print(f"{serious} problem{'s'[: serious != 1]}" if serious else "masslib is ready")
+    return 1 if serious else 0
+
+
+def _machine() -> list[str]:
+    memory = psutil.virtual_memory()
+    return [
+        f"masslib {masslib.__version__} in {Path(masslib.__file__).parent}",
+        f"Python {platform.python_version()} ({python()}) on {platform.system()} {platform.machine()}",
+        f"{_cores()} of {os.cpu_count()} cores, {memory.total / 1e9:.1f} GB of memory, "
+        f"{memory.available / 1e9:.1f} GB of it free",
+    ]
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _packages(ranges: Ranges) -> list[str]:
+    rows = [f"\npackages, beside the ranges of {ranges.source}"]
+    return rows + [f"  {entry.name:<30}{installed(entry.name) or '-':<14}{entry.specifier}" for entry in ranges.needed]
+
+
+def _extras(ranges: Ranges) -> list[str]:
+    rows = ["\nextras"]
+    for name, entries in ranges.extras.items():
+        gone = missing(entries)
+        state = f"without {listing(entry.name for entry in gone)}: {_install(gone)}" if gone else "complete"
+        rows.append(f"  {name:<12}{_USES.get(name, ''):<38}{state}")
+    return rows
+
+
+def _install(entries: list) -> str:
+    return pip("install", *(f"{entry.name}{entry.specifier}" for entry in entries))
+
+
+def _imports(ranges: Ranges) -> tuple[list[Finding], dict]:
+    print("\nimporting all of it, about ten seconds ...", end="", flush=True)
+    entries = [*ranges.needed, *sum((ranges.extras.get(name, []) for name in _OWN_EXTRAS), [])]
+    result = import_findings([entry for entry in entries if installed(entry.name)])
+    print(" done", flush=True)
+    return result
+
+
+def _tensorflow(seen: dict) -> list[str]:
+    if not seen:
+        return ["TensorFlow does not start"]
+    intra, inter = (seen[name] or f"{_cores()} (one per core)" for name in ("intra", "inter"))
+    return [f"TensorFlow sees {', '.join(seen['devices'])}; threads within an operation: {intra}, between: {inter}"]

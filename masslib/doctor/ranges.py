@@ -1,0 +1,66 @@
+"""The versions that masslib is tested with, read from its own metadata."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib.metadata import metadata, requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+import masslib
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What masslib asks for.
+
+    Attributes:
+        python: The versions of Python.
+        needed: The packages without which masslib does not work.
+        extras: The packages of every extra, by its name.
+        source: Where the ranges were read.
+    """
+
+    python: SpecifierSet
+    needed: list[Requirement]
+    extras: dict[str, list[Requirement]]
+    source: str
+
+
+def declared_ranges(folder: Path | None = None) -> Ranges:
+    """Read the tested ranges from pyproject.toml in a checkout, else from the metadata of the installed package.
+
+    In a checkout the installed metadata are those of the day when it was installed.
+
+    Args:
+        folder: The folder that holds the package `masslib`; None takes the one that is running.
+
+    Raises:
+        PackageNotFoundError: If there is neither.
+
+    Example:
+        >>> from masslib.doctor import declared_ranges
+        >>> "tensorflow" in [requirement.name for requirement in declared_ranges().needed]
+        True
+    """
+    file = (folder or Path(masslib.__file__).parent.parent) / "pyproject.toml"
+    if file.is_file():
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        if project["name"] == "masslib":
+            extras = {name: _parsed(lines) for name, lines in project["optional-dependencies"].items()}
+            return Ranges(SpecifierSet(project["requires-python"]), _parsed(project["dependencies"]), extras, str(file))
+    about = metadata("masslib")
+    declared = _parsed(requires("masslib") or [])
+    extras = {
+        name: [entry for entry in declared if entry.marker and entry.marker.evaluate({"extra": name})]
+        for name in about.get_all("Provides-Extra", [])
+    }
+    needed = [entry for entry in declared if entry.marker is None]
+    return Ranges(SpecifierSet(about["Requires-Python"]), needed, extras, "the installed package")
+
+
+def _parsed(lines: list[str]) -> list[Requirement]:
+    return [Requirement(line) for line in lines]
