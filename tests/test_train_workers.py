@@ -250,16 +250,24 @@ def _poisoned():
     dataset = tf.data.Dataset.from_tensor_slices((np.where(np.arange(120) == 79, np.nan, x.T).T, y)).batch(40)
     with pytest.warns(RuntimeWarning, match="not finite in epoch 1 at step 2 or shortly before; the training stops"):
         masslib.fit(model, dataset, batch_size=40, epochs=3, verbose=0, callbacks=[EveryBatch()])
-    history = masslib.fit(model, x[:40], y[:40], epochs=5, verbose=0, callbacks=[StopOnRank1()]).history
-    assert len(history["loss"]) == 2, "one worker stops all"
     return int(model.optimizer.iterations.numpy())
+
+
+def _stopped():
+    strategy = masslib.strategy("multi_worker")
+    with strategy.scope():
+        model = masslib.models.mlp((8, 8, 1), 10, hidden=(16,))
+        model.compile("sgd", "sparse_categorical_crossentropy")
+    data = masslib.data.load("digits").test
+    return masslib.fit(model, data, batch_size=60, epochs=5, verbose=0, callbacks=[StopOnRank1()]).history
 
 
 class StopOnRank1(keras.callbacks.Callback):
     """A callback that only one worker has an interest in."""
 
     def on_epoch_end(self, epoch, logs=None):
-        self.model.stop_training = self.model.distribute_strategy.cluster_resolver.task_id == 1 and epoch == 1
+        if self.model.distribute_strategy.cluster_resolver.task_id == 1 and epoch == 1:
+            self.model.stop_training = True
 
 
 class EveryBatch(keras.callbacks.Callback):
@@ -270,7 +278,14 @@ class EveryBatch(keras.callbacks.Callback):
 
 
 def test_a_nan_on_one_worker_is_seen_by_all():
-    assert masslib.launch(_poisoned, workers=2, threads=1) == [2 + 2 * 2] * 2
+    assert masslib.launch(_poisoned, workers=2, threads=1) == [2, 2]
+
+
+@pytest.mark.slow
+def test_one_worker_that_stops_stops_all():
+    first, second = masslib.launch(_stopped, workers=2, threads=1)
+    assert first == second
+    assert len(first["loss"]) == 2
 
 
 def test_workers_that_train_something_else_are_refused():
