@@ -13,7 +13,7 @@ export PYTHONHASHSEED := 0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run lab test test-all lint render bench clean
+.PHONY: help install run lab test test-all lint render docs bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ lint: install
 
 render: install  ## execute the notebooks in place and write their index; NOTEBOOKS="02 05" for some
 	@$(PYTHON) tools/notebooks.py render $(NOTEBOOKS)
+
+docs: install  ## write docs/api.md from the docstrings
+	@$(PYTHON) tools/api_page.py
 
 bench: $(VENV)/.installed-bench  ## run every script in benchmarks/
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PYTHON) "$$script"; done

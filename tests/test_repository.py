@@ -74,3 +74,17 @@ def test_the_licence_is_ours():
     assert "Apache License" in text
     assert "The masslib authors" in text
     assert PROJECT["license"] == "Apache-2.0"
+
+
+def test_workflows_hooks_and_guide_call_commands_that_there_are():
+    commands = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    called = set()
+    for path in [*workflows, ROOT / ".pre-commit-config.yaml", ROOT / "CONTRIBUTING.md", ROOT / "README.md"]:
+        text = path.read_text(encoding="utf-8")
+        found = set(re.findall(r"(?:run: |entry: |`|^)make ([a-z-]+)", text, re.M))
+        for row in re.findall(r"command: \[(.*)\]", text):  # the matrix of a workflow
+            found |= set(re.split(r",\s*", row))
+        assert found and found <= commands, f"{path.name} calls {sorted(found - commands)}; there is {sorted(commands)}"
+        called |= found if path in workflows else set()
+    assert {"test", "test-all", "bench"} <= called
