@@ -95,6 +95,18 @@ def latency(
 ) -> Latency:
     """Time `predict` of one model; see `latencies`, of which this is the case of one model.
 
+    Args:
+        model: Path of an exported file, or a loaded `masslib.runtime.Predictor`.
+        batch_size: Rows per call.
+        threads: CPU threads for a file whose runtime can be told.
+        runs: Timed calls.
+        warmup: Calls that are not timed.
+        seed: Of the random batch.
+        max_seconds: After so long, in s, it stops, but not before 20 runs.
+
+    Returns:
+        The `Latency`.
+
     Example:
         >>> class Doubler:
         ...     input_shape = (4,)
@@ -140,6 +152,15 @@ def latencies(
         FileNotFoundError: If nothing lies at a path.
         TypeError: If a model is neither a path nor loaded.
         ValueError: If a number is out of range, `models` is empty, or an input shape has open dimensions.
+
+    Example:
+        >>> from masslib.models import mlp
+        >>> from masslib.export import load, tflite
+        >>> import tempfile
+        >>> path = tflite(mlp((4,), 3), tempfile.mkdtemp() + "/mlp.tflite")
+        >>> times = latencies({"one row": path, "loaded": load(path)}, runs=50)
+        >>> [(name, time.runs) for name, time in times.items()]
+        [('one row', 50), ('loaded', 50)]
 
     References:
         Random interleaving of repetitions: Google Benchmark, `--benchmark_enable_random_interleaving`.

@@ -26,6 +26,9 @@ def from_arrays(x: Any, y: Any, *, classes: Sequence[str] | None = None, scale: 
         classes: names of the classes; then labels must be below their number.
         scale: factor for the inputs; by default 1/255 for uint8 of 3 or more dimensions, else 1.
 
+    Returns:
+        A `Subset` of all rows, in their order.
+
     Raises:
         TypeError: values that are no real numbers; `classes` is a string, or `scale` no number.
         ValueError: no rows, unequal counts, NaN or infinity, labels out of range, one-hot integer labels.

@@ -86,6 +86,9 @@ def load(
         test: test rows, likewise, for data without an official test set. Of "digits" and "adult" 0.2 by default.
         seed: of the split, 0 to 2**32 - 1.
 
+    Returns:
+        `Splits` of training, validation and test rows, the same for the same seed.
+
     Raises:
         TypeError: `valid` or `test` is no number.
         ValueError: unknown name; damaged file; `valid` or `test` out of range; `test` beside an official one.

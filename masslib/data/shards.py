@@ -75,6 +75,12 @@ def read_shards(folder: str | os.PathLike[str]) -> Subset:
 
     Every file is checked against the manifest. The inputs stay in the files and are read when they are needed.
 
+    Args:
+        folder: folder that `write_shards` made.
+
+    Returns:
+        A `Subset` that reads the rows it is asked for.
+
     Raises:
         ValueError: the manifest or a shard is missing, damaged, cut short or in the place of another.
 

@@ -38,6 +38,9 @@ def images(
         classes: Names of the classes.
         columns: Images per row.
 
+    Returns:
+        The matplotlib figure.
+
     Raises:
         ValueError: If shapes, ranges or counts do not fit.
 

@@ -28,6 +28,9 @@ def weights(kernels: Mapping[str, np.ndarray], *, limits: tuple[float, float] | 
             can be read.
         limits: The values to show; default: all. Narrow ones show the steps of quantized weights.
 
+    Returns:
+        The matplotlib figure.
+
     Raises:
         TypeError: If `kernels` is no dict.
         ValueError: If it is empty, an array is, or holds NaN; or the limits are not in order.

@@ -24,6 +24,9 @@ def confusion(matrix: np.ndarray, classes: Sequence[str] | None = None, *, ax: A
         classes: Names of the `k` classes; default: their indices.
         ax: Axes to draw on instead of a new figure.
 
+    Returns:
+        The matplotlib figure.
+
     Raises:
         ValueError: If `matrix` is not square, not made of counts, or does not match `classes`.
 

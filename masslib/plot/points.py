@@ -54,6 +54,9 @@ def tradeoff(
         baseline: Name of the float model; default: the first row.
         ax: Axes to draw on instead of a new figure.
 
+    Returns:
+        The matplotlib figure.
+
     Raises:
         TypeError: If `table` is not a DataFrame.
         ValueError: If a column or the baseline is missing, or no row can be drawn.
