@@ -55,6 +55,8 @@ def weights(kernels: Mapping[str, np.ndarray], *, limits: tuple[float, float] | 
         for ax, (title, kernel) in zip(axes[0], values.items(), strict=True):
             _draw(ax, title, kernel, edges)
         axes[0, 0].set(yscale="log", ylabel="Weights, log scale", xlim=(low, high))
+        axes[0, 0].set_ylim(bottom=0.7)
+        axes[0, 0].yaxis.set_minor_formatter(ticker.NullFormatter())
         axes[0, 0].yaxis.set_major_formatter(ticker.FuncFormatter(lambda count, _: f"{count:,.0f}"))
         plt.close(figure)
     return figure
