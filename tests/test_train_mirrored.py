@@ -160,3 +160,16 @@ def test_datasets_are_cut_to_whole_parts(digits, mirrored):
         dataset = tf.data.Dataset.from_tensor_slices((x[rows], y[rows])).batch(size)
         losses.append(masslib.fit(model, dataset, verbose=0).history["loss"])
     assert losses[0] == losses[1]
+
+
+def test_the_bits_do_not_depend_on_how_many_steps_a_call_runs(digits, mirrored):
+    """A callback that looks at every batch makes each step a call of its own."""
+    weights = []
+    for callbacks in ([], [keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)]):
+        with mirrored.scope():
+            model = models.small_cnn((8, 8, 1), 10)
+            model.compile("adam", "sparse_categorical_crossentropy")
+        masslib.fit(model, digits.test, batch_size=40, verbose=0, callbacks=callbacks)
+        weights.append(model.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -60,7 +60,16 @@ def _runner(model: keras.Model, step: Callable, known_length: bool) -> Callable:
 
     if not model.run_eagerly:
         # As in Keras, a train_step is traced as it is written, without AutoGraph.
-        step = tf.function(step, jit_compile=model.jit_compile, reduce_retracing=True, autograph=False)
+        # Inlined into a graph, a step of several replicas is optimized together with what stands around it, and rounds
+        # in another way as the first step of a call than as a later one. So it stays a function.
+        apart = {"_noinline": True} if model.distribute_strategy.num_replicas_in_sync > 1 else None
+        step = tf.function(
+            step,
+            jit_compile=model.jit_compile,
+            reduce_retracing=True,
+            autograph=False,
+            experimental_attributes=apart,
+        )
 
     @tf.function
     def many(iterator: Iterator, count: tf.Tensor) -> Any:
