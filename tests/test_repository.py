@@ -88,3 +88,12 @@ def test_workflows_hooks_and_guide_call_commands_that_there_are():
         assert found and found <= commands, f"{path.name} calls {sorted(found - commands)}; there is {sorted(commands)}"
         called |= found if path in workflows else set()
     assert {"test", "test-all", "bench"} <= called
+
+
+def test_the_readme_lists_every_public_module():
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| module | what it is for |")[2]
+    first_columns = re.findall(r"^\| (`[^|]*) \|", table.partition("\n\n")[0], re.M)
+    listed = re.findall(r"`(\w+)`", " ".join(first_columns))
+    packaged = {path.stem for path in (ROOT / "masslib").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert len(listed) == len(set(listed))
+    assert set(masslib._MODULES) <= set(listed) <= packaged
