@@ -29,6 +29,11 @@ def test_mirrored_makes_replicas_of_logical_cpus(devices, capsys):
     assert capsys.readouterr().out.startswith("masslib: mirrored strategy, 2 replicas on ")
 
 
+def test_the_same_devices_get_the_same_strategy():
+    """Two of them in one process would mix up their collectives."""
+    assert masslib.strategy("mirrored", devices=2) is masslib.strategy("mirrored", devices=["CPU:0", "CPU:1"])
+
+
 def test_devices_that_cannot_be_had_are_refused():
     with pytest.raises(ValueError, match=r"strategy\('default', devices=2\): devices are chosen for 'mirrored' only"):
         masslib.strategy("default", devices=2)

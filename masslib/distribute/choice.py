@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ def strategy(
     if kind == "default":
         chosen = tf.distribute.get_strategy()
     elif kind == "mirrored":
-        chosen = tf.distribute.MirroredStrategy(mirrored_names(devices, len(gpus)))
+        chosen = _mirrored(tuple(mirrored_names(devices, len(gpus))))
     elif kind == "multi_worker":
         chosen = _multi_worker(communication, timeout)
     else:
@@ -102,6 +103,14 @@ def _best(gpus: int) -> str:
         found = cluster.from_environment()
         return "parameter_server" if "ps" in found.tasks else "multi_worker"
     return "mirrored" if gpus > 1 else "default"
+
+
+@cache
+def _mirrored(names: tuple[str, ...]) -> tf.distribute.Strategy:
+    """Make one strategy for the same devices: each counts its collectives from 100 on, and two would mix them up."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(list(names))
 
 
 def _multi_worker(communication: str, timeout: float) -> tf.distribute.Strategy:

@@ -36,7 +36,7 @@ def main(folder: Path) -> int:
     try:
         result = cloudpickle.dumps(_run(folder))
     except Exception as error:
-        traceback.print_exc()
+        traceback.print_exc(file=sys.__stderr__)  # into the log; who launched it gets it with the error
         text = {
             "type": type(error).__name__,
             "message": str(error),
