@@ -22,8 +22,8 @@ from masslib.launcher.tasks import Task, local_tasks
 
 _POLL_SECONDS = 0.05
 _WARN_SECONDS, _FROZEN_SECONDS = 3.0, 6.0
-# Others that fail because of the first one may be seen a moment before it.
-_SETTLE_SECONDS = 0.5
+# Others that fail because of the first one may be seen a moment before it, and have something to say of it.
+_SETTLE_SECONDS = 1.0
 _TERMINATION_SECONDS, _RELEASE_SECONDS = 5.0, 5.0
 _LONGEST_PAUSE = 30.0
 
@@ -160,7 +160,9 @@ def _watch(group: list[Process], deadline: float, timeout: float | None) -> Fail
 
 
 def _first_failure(group: list[Process]) -> Failure:
-    time.sleep(_SETTLE_SECONDS)
+    end = time.monotonic() + _SETTLE_SECONDS
+    while any(process.exitcode is None for process in group) and time.monotonic() < end:
+        time.sleep(_POLL_SECONDS)
     _print_echo(group)
     found = [failure for process in group if (failure := process.failure())]
     return min(found, key=lambda failure: (failure.follows, failure.time))

@@ -113,12 +113,11 @@ def gone_workers_named(replicas: Replicas) -> Iterator[None]:
     lost = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)
     try:
         yield
-    except (*lost, errors.InternalError) as error:
-        if replicas.workers == 1:
+    except (*lost, errors.InternalError, errors.UnknownError) as error:
+        found = re.findall(r"/job:worker/(?:replica:\d+/)?task:(\d+)|ConnectionError: worker (\d+) has", error.message)
+        tasks = sorted({task for pair in found for task in pair if task} - {str(replicas.rank)})
+        if replicas.workers == 1 or not (tasks or isinstance(error, lost)):
             raise
-        tasks = sorted(
-            set(re.findall(r"/job:worker/(?:replica:\d+/)?task:(\d+)", error.message)) - {str(replicas.rank)}
-        )
         names = f"worker {' or '.join(tasks)}" if tasks else "another worker"
         raise WorkerGoneError(
             f"{names} has gone, or cannot be reached any more, so worker {replicas.rank} cannot go on; look into its "
