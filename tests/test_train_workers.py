@@ -173,32 +173,6 @@ def test_killed_and_started_again_the_weights_differ_by_exactly_zero(tmp_path, u
     _check_exact(found, undisturbed)
 
 
-class DieAtStep5(keras.callbacks.Callback):
-    """Ends worker 1 without a word."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch == 5 and self.model.distribute_strategy.cluster_resolver.task_id == 1:
-            os._exit(3)
-
-
-def _left_alone():
-    strategy = masslib.strategy("multi_worker")
-    with strategy.scope():
-        model = masslib.models.mlp((8, 8, 1), 10, hidden=(16,))
-        model.compile("sgd", "sparse_categorical_crossentropy")
-    masslib.fit(model, masslib.data.load("digits").train, batch_size=60, verbose=0, callbacks=[DieAtStep5()])
-
-
-@pytest.mark.slow
-def test_the_cause_comes_first_and_the_others_say_who_has_gone(tmp_path):
-    with pytest.raises(WorkerError, match="^worker 1 ended with exit code 3;"):
-        masslib.launch(_left_alone, workers=2, threads=1, logs=tmp_path)
-    assert (
-        "WorkerGoneError: worker 1 has gone, or cannot be reached any more, so worker 0 cannot"
-        in (tmp_path / "worker-0.log").read_text()
-    )
-
-
 def test_sigterm_makes_one_common_checkpoint_and_ends_all(tmp_path, undisturbed):
     moments = []
 
