@@ -39,7 +39,7 @@ def _start(folder, replicas):
     return subprocess.Popen([sys.executable, "-c", _TRAIN, str(folder), str(replicas)], stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_and_resumed_the_weights_differ_by_exactly_zero(tmp_path, replicas):
     assert _start(tmp_path / "undisturbed", replicas).wait(120) == 0
     process = _start(tmp_path / "killed", replicas)

@@ -98,6 +98,7 @@ def _in_float32():
     return plain.get_weights(), half.get_weights(), history, int(plain.optimizer.iterations.numpy())
 
 
+@pytest.mark.slow
 def test_float32_agrees_after_20_steps_and_a_float16_wire_stays_near():
     one = masslib.launch(_in_float32, workers=1, threads=1)[0]
     two = masslib.launch(_in_float32, workers=2, threads=1)
@@ -351,6 +352,7 @@ def _compressed():
     return small.model.get_weights(), masslib.evaluate(small.model, digits.test).accuracy
 
 
+@pytest.mark.slow
 def test_compression_fine_tunes_on_all_workers():
     (weights, accuracy), (others, _) = masslib.launch(_compressed, workers=2, threads=1)
     for a, b in zip(weights, others, strict=True):
