@@ -1,6 +1,11 @@
-"""What pip's settings become when uv does the work."""
+"""What pip's settings become when uv does the work, and what the kernels are told."""
 
-from install import uv_environment
+import json
+import os
+import subprocess
+import sys
+
+from install import quiet_kernels, uv_environment
 
 
 def test_without_settings_uv_gets_none():
@@ -30,3 +35,18 @@ list.format='columns'
 
 def test_a_setting_without_translation_leaves_the_work_to_pip():
     assert uv_environment("install.constraint='limits.txt'") is None
+
+
+def test_kernels_keep_the_log_of_libraries_out_of_the_cells(tmp_path):
+    quiet_kernels(tmp_path)
+    program = (
+        f"import sys; sys.prefix = {str(tmp_path)!r}\n"
+        "from ipykernel.kernelapp import IPKernelApp\n"
+        "app = IPKernelApp()\n"
+        "app.init_config_files(); app.load_config_file()\n"
+        "print(app.config.IPKernelApp.get('capture_fd_output', True))"
+    )
+    environment = os.environ | {"IPYTHONDIR": str(tmp_path / "home")}
+    command = [sys.executable, "-c", program]
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert json.loads(printed.lower()) is False

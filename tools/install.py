@@ -4,11 +4,13 @@
 
 uv does it several times faster than pip but reads none of pip's settings, so they are handed over. Where pip
 is set up in a way that is not translated here, or uv cannot be had or fails, pip itself does the work.
+Kernels of this environment then leave TensorFlow's C++ log to the terminal that JupyterLab was started in.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +38,7 @@ _IRRELEVANT |= {"break-system-packages", "require-virtualenv", "root-user-action
 
 def main(extras: list[str]) -> int:
     """Install, by uv where that respects pip's settings, else by pip."""
+    quiet_kernels(Path(sys.prefix))
     project = f".[{','.join(extras)}]" if extras else "."
     steps = [["-r", "requirements.txt"], ([] if extras else ["--no-deps"]) + ["-e", project]]
     variables = uv_environment(_output([*PIP, "config", "list"]))
@@ -46,6 +49,16 @@ def main(extras: list[str]) -> int:
             return 0
         print("uv could not install the packages (see above); now pip tries, which takes a minute or two")
     return 0 if all(_runs([*PIP, "install", "-q", "--no-compile", *step]) for step in steps) else 1
+
+
+def quiet_kernels(prefix: Path) -> None:
+    """Tell the kernels of an environment not to copy the log of C++ libraries into the cells, where it shows in red.
+
+    TensorFlow greets with ten such lines whatever TF_CPP_MIN_LOG_LEVEL says. Python's own stderr stays in the cells.
+    """
+    path = prefix / "etc" / "ipython" / "ipython_kernel_config.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"IPKernelApp": {"capture_fd_output": False}}) + "\n", encoding="utf-8")
 
 
 def uv_environment(settings: str) -> dict[str, str] | None:
