@@ -1,11 +1,12 @@
-"""What pip's settings become when uv does the work, and what the kernels are told."""
+"""What pip's settings become when uv does the work, and what Jupyter is told."""
 
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from install import quiet_kernels, uv_environment
+from install import set_up_jupyter, uv_environment
 
 
 def test_without_settings_uv_gets_none():
@@ -38,7 +39,7 @@ def test_a_setting_without_translation_leaves_the_work_to_pip():
 
 
 def test_kernels_keep_the_log_of_libraries_out_of_the_cells(tmp_path):
-    quiet_kernels(tmp_path)
+    set_up_jupyter(tmp_path)
     program = (
         f"import sys; sys.prefix = {str(tmp_path)!r}\n"
         "from ipykernel.kernelapp import IPKernelApp\n"
@@ -50,3 +51,17 @@ def test_kernels_keep_the_log_of_libraries_out_of_the_cells(tmp_path):
     command = [sys.executable, "-c", program]
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     assert json.loads(printed.lower()) is False
+
+
+def test_jupyterlab_knows_the_settings_that_are_overridden(tmp_path):
+    set_up_jupyter(tmp_path)
+    settings = json.loads((tmp_path / "share/jupyter/lab/settings/overrides.json").read_text())
+    known = {f"{path.parent.parent.name}/{path.parent.name}:{path.stem}": path for path in _schemas()}
+    for plugin, chosen in settings.items():
+        assert chosen.keys() <= json.loads(known[plugin].read_text())["properties"].keys()
+
+
+def _schemas():
+    jupyter = Path(sys.prefix) / "share" / "jupyter"
+    yield from (jupyter / "lab" / "schemas").glob("*/*/*.json")
+    yield from (jupyter / "labextensions").glob("*/*/schemas/*/*/*.json")

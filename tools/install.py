@@ -4,7 +4,7 @@
 
 uv does it several times faster than pip but reads none of pip's settings, so they are handed over. Where pip
 is set up in a way that is not translated here, or uv cannot be had or fails, pip itself does the work.
-Kernels of this environment then leave TensorFlow's C++ log to the terminal that JupyterLab was started in.
+The environment also gets settings for JupyterLab.
 """
 
 from __future__ import annotations
@@ -35,10 +35,22 @@ _IRRELEVANT = {"disable-pip-version-check", "no-color", "no-input", "progress-ba
 _IRRELEVANT |= {"cache-dir", "no-cache-dir", "no-compile", "retries"}
 _IRRELEVANT |= {"break-system-packages", "require-virtualenv", "root-user-action"}
 
+_JUPYTER = {
+    # TensorFlow's C++ log, ten lines whatever TF_CPP_MIN_LOG_LEVEL says, would be copied into the cells and shown in
+    # red. It stays in the terminal; what Python writes to stderr is shown as before.
+    "etc/ipython/ipython_kernel_config.json": {"IPKernelApp": {"capture_fd_output": False}},
+    "share/jupyter/lab/settings/overrides.json": {
+        # Else a notebook that was saved and is opened again says "Error displaying widget" for each progress bar.
+        "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},
+        # Else JupyterLab asks at its first start whether it may fetch news from the network.
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
+    },
+}
+
 
 def main(extras: list[str]) -> int:
     """Install, by uv where that respects pip's settings, else by pip."""
-    quiet_kernels(Path(sys.prefix))
+    set_up_jupyter(Path(sys.prefix))
     project = f".[{','.join(extras)}]" if extras else "."
     steps = [["-r", "requirements.txt"], ([] if extras else ["--no-deps"]) + ["-e", project]]
     variables = uv_environment(_output([*PIP, "config", "list"]))
@@ -51,14 +63,12 @@ def main(extras: list[str]) -> int:
     return 0 if all(_runs([*PIP, "install", "-q", "--no-compile", *step]) for step in steps) else 1
 
 
-def quiet_kernels(prefix: Path) -> None:
-    """Tell the kernels of an environment not to copy the log of C++ libraries into the cells, where it shows in red.
-
-    TensorFlow greets with ten such lines whatever TF_CPP_MIN_LOG_LEVEL says. Python's own stderr stays in the cells.
-    """
-    path = prefix / "etc" / "ipython" / "ipython_kernel_config.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"IPKernelApp": {"capture_fd_output": False}}) + "\n", encoding="utf-8")
+def set_up_jupyter(prefix: Path) -> None:
+    """Write the settings of JupyterLab and its kernels into an environment; a user's own settings overrule them."""
+    for name, settings in _JUPYTER.items():
+        path = prefix / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def uv_environment(settings: str) -> dict[str, str] | None:
