@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from masslib.bridge import support
 from masslib.bridge.equality import copy_weights
 from masslib.bridge.toolkit import tfmot
 from masslib.compression.centroids import clusterable_copy
+from masslib.compression.constraints import Constrained, constrained
 from masslib.compression.finetune import Tuner
-from masslib.compression.step import Training, check_min_share, split
+from masslib.compression.importance import kernel_of
+from masslib.compression.per_layer import narrowed, value_of, values_of
+from masslib.compression.step import check_min_share, split
 
 if TYPE_CHECKING:
     import tf_keras
@@ -21,7 +25,7 @@ _STARTS = {"kmeans++": "KMEANS_PLUS_PLUS", "linear": "LINEAR"}
 
 
 @dataclass(frozen=True, repr=False)
-class Cluster(Training):
+class Cluster(Constrained):
     """Let all weights of a kernel share a few values, the centroids, while fine-tuning.
 
     A file with few distinct values gets smaller when it is compressed: 16 of them need 4 bits and less. The method
@@ -31,14 +35,17 @@ class Cluster(Training):
     Layers with next to none of the weights are left alone, as in `Prune`, and so are depthwise kernels.
 
     Args:
-        clusters: Distinct values per kernel, zero included, at least 3. A kernel with fewer distinct weights gets
-            as many centroids as it has.
+        clusters: Distinct values per kernel, zero included, at least 3; or a dict from the names of layers to their
+            numbers, which leaves all other layers alone. A kernel with fewer distinct weights gets as many centroids
+            as it has.
         start: Where the centroids start: `"kmeans++"`, or `"linear"` for even distances.
         min_share: Kernels with a smaller share of the model's weights are skipped, and reported as such; 0
-            clusters all of them.
+            clusters all of them. Layers that `clusters` names are clustered however small they are.
         epochs: Passes over the data.
         max_steps: Upper limit of the training steps (batches), whatever the epochs.
         learning_rate: Of the fine-tuning; that of the model's own optimizer if absent.
+        constraint: What the weights are projected on after every batch, as in `Prune`; those behind the centroids,
+            that is, so that the centroids may leave it by a little.
 
     Raises:
         ValueError: If there are fewer than 3 clusters or the start is unknown.
@@ -48,16 +55,20 @@ class Cluster(Training):
         Cluster(16, max_steps=200)
     """
 
-    order = 1
+    order = 4
 
-    clusters: int = 16
+    clusters: int | Mapping[str, int] = 16
     start: str = "kmeans++"
     min_share: float = support.MIN_SHARE
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.clusters, int) or isinstance(self.clusters, bool) or self.clusters < 3:
-            raise ValueError(f"Cluster(clusters={self.clusters!r}): expected a whole number of at least 3, such as 16")
+        for value in values_of(self.clusters):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 3:
+                raise ValueError(
+                    f"Cluster(clusters={self.clusters!r}): expected a whole number of at least 3, such as 16, "
+                    "or a dict from names of layers to numbers"
+                )
         if self.start not in _STARTS:
             raise ValueError(f"Cluster(start={self.start!r}): expected one of {', '.join(map(repr, _STARTS))}")
         check_min_share(self)
@@ -67,12 +78,13 @@ class Cluster(Training):
         import tf_keras
 
         chosen, skipped = split(self, self._reasons(twin))
+        model = constrained(twin, self.constraint, chosen)
 
         def wrapped(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
             return self._wrapped(layer) if layer.name in chosen else layer.__class__.from_config(layer.get_config())
 
-        clustered = tf_keras.models.clone_model(twin, clone_function=wrapped)
-        for layer in twin.layers:
+        clustered = tf_keras.models.clone_model(model, clone_function=wrapped)
+        for layer in model.layers:
             if layer.weights and layer.name not in chosen:
                 clustered.get_layer(layer.name).set_weights(layer.get_weights())
         tuner.fit(clustered, self)
@@ -81,26 +93,22 @@ class Cluster(Training):
         return result, skipped
 
     def _reasons(self, twin: tf_keras.Model) -> dict[str, str]:
-        reasons = support.clusterable(twin, self.min_share)
+        reasons = support.clusterable(twin, 0 if isinstance(self.clusters, Mapping) else self.min_share)
         for name, reason in reasons.items():
-            found = len(np.unique(_kernel(twin.get_layer(name))))
+            found = len(np.unique(kernel_of(twin.get_layer(name))))
             if not reason and found < 4:
                 reasons[name] = f"has no more than {found} distinct weights already"
-        return reasons
+        return narrowed(self, self.clusters, reasons)
 
     def _wrapped(self, layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
         clustering = tfmot().clustering.keras
-        kernel = _kernel(layer)
+        kernel = kernel_of(layer).numpy()
         copy = clusterable_copy(layer)
         copy.build(layer.input_shape)
         copy.set_weights(layer.get_weights())
         return clustering.cluster_weights(
             copy,
-            number_of_clusters=min(self.clusters, len(np.unique(kernel))),
+            number_of_clusters=min(value_of(self.clusters, layer.name), len(np.unique(kernel))),
             cluster_centroids_init=getattr(clustering.CentroidInitialization, _STARTS[self.start]),
             preserve_sparsity=support.is_sparse(kernel),
         )
-
-
-def _kernel(layer: tf_keras.layers.Layer) -> np.ndarray:
-    return getattr(layer, support.kernel_name(layer)).numpy()

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 from masslib.bridge import support
 from masslib.bridge.toolkit import tfmot
+from masslib.compression.constraints import Constrained, constrained
 from masslib.compression.finetune import Tuner
 from masslib.compression.ranges import ranges_from_the_first_batch
 from masslib.compression.schemes import by_role, output_only, quantize_scope, scheme
-from masslib.compression.step import Training, split
+from masslib.compression.step import split
 
 if TYPE_CHECKING:
     import tf_keras
 
 
 @dataclass(frozen=True, repr=False)
-class QuantizeAware(Training):
+class QuantizeAware(Constrained):
     """Fine-tune with int8 weights and activations emulated, so that the exported int8 file loses next to nothing.
 
     The method is that of Jacob et al., "Quantization and training of neural networks for efficient
@@ -32,13 +33,14 @@ class QuantizeAware(Training):
         epochs: Passes over the data.
         max_steps: Upper limit of the training steps (batches), whatever the epochs.
         learning_rate: Of the fine-tuning; that of the model's own optimizer if absent.
+        constraint: What the kernels are projected on after every batch, as in `Prune`.
 
     Example:
         >>> QuantizeAware(max_steps=200)
         QuantizeAware(max_steps=200)
     """
 
-    order = 2
+    order = 5
 
     def apply(self, twin: tf_keras.Model, tuner: Tuner) -> tuple[tf_keras.Model, dict[str, str]]:
         """Return a fine-tuned tf_keras model with ranges, and the layers left in float with the reason."""
@@ -56,8 +58,11 @@ class QuantizeAware(Training):
             return quantization.quantize_annotate_layer(layer) if layer.name in chosen else layer
 
         plan = tf_keras.models.clone_model(twin, clone_function=annotated)
+        kernels = {layer.name for layer in twin.layers if layer.name in chosen and support.kernel_name(layer)}
+        tied = constrained(twin, self.constraint, kernels)
+        training = plan if tied is twin else tf_keras.models.clone_model(tied, clone_function=annotated)
         with quantize_scope():
-            aware = quantization.quantize_apply(plan, scheme(skipped, preserving=True))
+            aware = quantization.quantize_apply(training, scheme(skipped, preserving=True))
             tuner.fit(aware, self, [ranges_from_the_first_batch(aware)])
             # The preserving schemes train with copies of weights and masks that a finished model does not need.
             result = quantization.quantize_apply(plan, scheme(skipped, preserving=False))
