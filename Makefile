@@ -68,5 +68,5 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	@$(PYTHON) tools/install.py bench onnx openvino
+	@$(PYTHON) tools/install.py bench onnx openvino int4
 	@touch $@

@@ -134,7 +134,7 @@ def test_steps_are_values_and_show_what_was_typed():
         (lambda: Cluster(16, "random"), r"Cluster\(start='random'\): expected one of 'kmeans\+\+', 'linear'"),
         (lambda: Cluster(16, min_share=-1), r"Cluster\(min_share=-1\): expected a fraction"),
         (lambda: QuantizeAware(epochs=-1), r"QuantizeAware\(epochs=-1\): expected a positive integer"),
-        (lambda: Quantize("int4"), r"Quantize\('int4'\): expected one of 'dynamic', 'float16'"),
+        (lambda: Quantize("int2"), r"Quantize\('int2'\): expected one of 'dynamic', 'float16'"),
         (lambda: Quantize("int8", calibration_rows=0), "calibration_rows=0.: expected a positive integer"),
     ],
 )

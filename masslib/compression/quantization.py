@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from masslib.compression.step import Step
 
-_PRECISIONS = ("dynamic", "float16", "int8", "int16x8")
+_PRECISIONS = ("dynamic", "float16", "int8", "int16x8", "int4")
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,6 +20,7 @@ class Quantize(Step):
         precision: `"dynamic"`: int8 weights, float activations, needs no data and often is the fastest on a CPU.
             `"float16"`: half-size weights, nearly exact. `"int8"`: weights and activations, for integer
             hardware. `"int16x8"`: int8 weights with int16 activations, more accurate than int8 and slower.
+            `"int4"`: like dynamic, with half its bits per weight; needs the extra `int4`.
         calibration_rows: How many rows of the data set the ranges of the activations are measured on
             (int8 and int16x8), drawn evenly from the classes.
 
@@ -31,7 +32,7 @@ class Quantize(Step):
         Quantize('int8')
     """
 
-    order = 2
+    order = 5
 
     precision: str
     calibration_rows: int = 256

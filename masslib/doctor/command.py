@@ -17,13 +17,14 @@ from masslib.doctor.ranges import Ranges, declared_ranges
 from masslib.doctor.settings import setting_findings
 
 # The extras that masslib itself imports
-_OWN_EXTRAS = ("onnx", "openvino")
+_OWN_EXTRAS = ("onnx", "openvino", "int4")
 _USES = {
     "notebooks": "JupyterLab and what runs notebooks",
     "test": "pytest, nbval, ruff",
     "bench": "peers for the benchmarks",
     "onnx": "files for ONNX Runtime",
     "openvino": "files for OpenVINO",
+    "int4": "TFLite files with weights of 4 bits",
 }
 
 

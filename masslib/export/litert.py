@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from masslib.bridge.toolkit import quiet
-from masslib.export import metadata, parity, preflight, savedmodel
+from masslib.export import int4, metadata, parity, preflight, savedmodel
 from masslib.files import BLANK_SEAL, replacing, seal
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def tflite(
         The path of the file.
 
     Raises:
+        ModuleNotFoundError: If the precision is int4 and the extra `int4` is not installed.
         TypeError: If `model` is neither, or the labels are no list of strings.
         ValueError: If the name does not end in `.tflite`; the model still carries TFMOT's training wrappers, or
             was quantized by Keras; the calibration rows are missing, of another shape or not finite; sparse is
@@ -91,7 +92,10 @@ def tflite(
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     with replacing(path) as temporary:
         content = _convert(model, batch_size, lambda it: _set_up(it, precision, calibration, aware, sparse))
-        temporary.write_bytes(_finished(content, model.name, description, labels))
+        content = _described(content, model.name, description, labels)
+        if precision == "int4":
+            content = int4.quantized(content)
+        temporary.write_bytes(metadata.with_labels(content, labels))
         seal(temporary)
         parity.check(temporary, model, precision, calibration)
     return path
@@ -132,7 +136,7 @@ def _set_up(converter: Any, precision: str, calibration: np.ndarray | None, awar
 
     if sparse:
         converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
-    if precision != "float32":
+    if precision not in ("float32", "int4"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
@@ -150,7 +154,7 @@ def _integer_operators(precision: str) -> Any:
     return tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
 
 
-def _finished(content: bytes, name: str, description: str | None, labels: list[str] | None) -> bytes:
+def _described(content: bytes, name: str, description: str | None, labels: list[str] | None) -> bytes:
     """Add a blank seal, and what was told about the model, to a TFLite flatbuffer."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -161,4 +165,4 @@ def _finished(content: bytes, name: str, description: str | None, labels: list[s
     metadata.add_entry(model, "masslib_sha256", BLANK_SEAL)
     builder = flatbuffers.Builder(len(content) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
-    return metadata.with_labels(bytes(builder.Output()), labels)
+    return bytes(builder.Output())

@@ -25,6 +25,7 @@ ALLOWED: dict[str, tuple[str, float]] = {
     "dynamic": ("mean", 3e-2),
     "int8": ("mean", 5e-2),
     "int16x8": ("mean", 3e-2),
+    "int4": ("mean", 1e-1),
 }
 _ROWS = 64
 _MODEL = "model"
