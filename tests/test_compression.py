@@ -149,7 +149,7 @@ def test_impossible_steps_are_refused_when_made(make, words):
         ([], "the recipe is empty"),
         ([Quantize("int8"), Prune(0.5)], r"must stand once and last; .* use \[Prune\(0.5\), Quantize\('int8'\)\]"),
         ([QuantizeAware(), Prune(0.5)], r"use \[Prune\(0.5\), QuantizeAware\(\)\]"),
-        ([Cluster(), Prune(0.5)], r"first Prune, then Cluster.* use \[Prune\(0.5\), Cluster\(16\)\]"),
+        ([Cluster(), Prune(0.5)], r"the order is Distill, .* Cluster, and last.* use \[Prune\(0.5\), Cluster\(16\)\]"),
         ([Prune(0.5), Quantize("int8"), QuantizeAware()], r"quantized once.* use \[Prune\(0.5\), QuantizeAware\(\)\]"),
         ([QuantizeAware(), QuantizeAware()], r"quantized once.* use \[QuantizeAware\(\)\]"),
     ],

@@ -1,4 +1,4 @@
-"""Fine-tuning between two steps of a recipe, in tf_keras because TFMOT trains there."""
+"""Fine-tuning between two steps of a recipe: in tf_keras where TFMOT trains, else by `masslib.fit`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from masslib import bridge, progress
 from masslib.bridge.toolkit import quiet
+from masslib.train import fit
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
     import tf_keras
 
     from masslib.compression.step import Training
     from masslib.data import Subset
 
 
+# Steps of a Keras 3 model between two looks of the progress bar.
+_STEPS_PER_CALL = 10
+
+
 @dataclass(frozen=True)
 class Tuner:
-    """Trains the tf_keras twins of one recipe on its data, as `model` was compiled."""
+    """Trains the models of one recipe on its data, as `model` was compiled."""
 
     model: keras.Model
     data: Subset
@@ -40,26 +46,51 @@ class Tuner:
 
     def fit(self, twin: tf_keras.Model, training: Training, callbacks: list[Any] | None = None) -> None:
         """Compile and fine-tune `twin` in place."""
+        import tf_keras
+
         bridge.compile_like(twin, self.model, learning_rate=training.learning_rate)
-        steps = self.steps(training)
-        batches = self.data.batches(
-            self.batch_size, seed=self.seed, epochs=training.epochs, replicas=self._replicas
-        ).take(steps)
         # tf_keras warns of kernels without gradients, which TFMOT computes from the centroids.
-        with _progress(repr(training), steps, self.verbose) as watcher, quiet():
-            twin.fit(batches, verbose=0, callbacks=[*(callbacks or []), watcher])
+        with self._progress(training, tf_keras.callbacks.Callback) as watcher, quiet():
+            twin.fit(self._batches(training), verbose=0, callbacks=[*(callbacks or []), watcher])
 
+    def fit_rebuilt(self, model: keras.Model, training: Training) -> None:
+        """Compile and fine-tune a Keras 3 model in place."""
+        model.compile_from_config(self._compile_config(training.learning_rate))
+        self.run(model, training)
 
-@contextmanager
-def _progress(title: str, steps: int, visible: bool) -> Iterator[tf_keras.callbacks.Callback]:
-    import tf_keras
+    def run(self, model: keras.Model, training: Training) -> None:
+        """Fine-tune a compiled Keras 3 model in place."""
+        import keras
 
-    with progress.bar(title=title, unit="batch", visible=visible, total=steps) as bar:
+        model.steps_per_execution = max(model.steps_per_execution, _STEPS_PER_CALL)
+        with self._progress(training, keras.callbacks.Callback) as watcher:
+            fit(model, self._batches(training), verbose=0, callbacks=[watcher])
 
-        class Progress(tf_keras.callbacks.Callback):
-            def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-                bar.update()
-                if batch % 20 == 0 and logs:
-                    bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()}, refresh=False)
+    def _compile_config(self, learning_rate: float | None) -> dict[str, Any]:
+        config = self.model.get_compile_config() if self.model.compiled else None
+        if not config:
+            raise ValueError(
+                f"model {self.model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first"
+            )
+        if learning_rate is not None:
+            config["optimizer"]["config"]["learning_rate"] = learning_rate
+        return config
 
-        yield Progress()
+    def _batches(self, training: Training) -> tf.data.Dataset:
+        """All batches of a step of the recipe, as one epoch."""
+        batches = self.data.batches(self.batch_size, seed=self.seed, epochs=training.epochs, replicas=self._replicas)
+        return batches.take(self.steps(training))
+
+    @contextmanager
+    def _progress(self, training: Training, base: type) -> Iterator[Any]:
+        """Show a bar, updated by a callback of either Keras."""
+        steps = self.steps(training)
+        with progress.bar(title=repr(training), unit="batch", visible=self.verbose, total=steps) as bar:
+
+            class Progress(base):
+                def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+                    bar.update(batch + 1 - bar.n)
+                    if batch % 20 == 0 and logs:
+                        bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()}, refresh=False)
+
+            yield Progress()

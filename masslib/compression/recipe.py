@@ -10,11 +10,13 @@ from masslib.compression.finetune import Tuner
 from masslib.compression.quantization import Quantize
 from masslib.compression.quantization_aware import QuantizeAware
 from masslib.compression.result import Compressed
-from masslib.compression.step import Step, Training
+from masslib.compression.step import Rebuilding, Step, Training
 from masslib.data import Subset, from_arrays
 
 if TYPE_CHECKING:
     import keras
+
+_ORDER = ("Distill", "PruneChannels", "LowRank", "Prune", "Cluster")
 
 
 def compress(
@@ -28,13 +30,14 @@ def compress(
 ) -> Compressed:
     """Make a trained Keras 3 model smaller, step by step; the model that was passed in is not changed.
 
-    Steps that train cross the bridge to tf_keras, where TFMOT works, are fine-tuned with the optimizer, loss and
-    strategy the model was compiled with, and cross back.
+    Steps that train are fine-tuned with the optimizer, loss and strategy that the model was compiled with. Those that
+    change the architecture (`Distill`, `PruneChannels`, `LowRank`) rebuild the Keras 3 model; for those that change
+    the weights it crosses the bridge to tf_keras, where TFMOT works, and back.
 
     Args:
         model: A trained and compiled Sequential or functional model.
-        steps: A step such as `Prune(0.8)`, or a list of them, applied in order: first `Prune`, then
-            `Cluster`, and last either `Quantize` or `QuantizeAware`.
+        steps: A step such as `Prune(0.8)`, or a list of them, applied in order: `Distill`, `PruneChannels`,
+            `LowRank`, `Prune`, `Cluster`, and last either `Quantize` or `QuantizeAware`.
         data: Training data, a `Subset` or a pair `(x, y)` of arrays. Training steps and the calibration of
             `Quantize("int8")` need it.
         batch_size: Rows per training step, of all replicas together.
@@ -59,30 +62,44 @@ def compress(
         >>> round(float((small.model.get_weights()[0] == 0).mean()), 2), small.precision
         (0.5, 'int8')
     """
-    import keras
-
     steps = _checked(steps)
     data = _as_subset(data, model, steps)
-    training = [step for step in steps if isinstance(step, Training)]
-    skipped: dict[str, str] = {}
+    tuner = Tuner(model, data, batch_size, seed, verbose)
+    result, skipped = _rebuilt(model, steps, tuner)
+    training = [step for step in steps if isinstance(step, Training) and not isinstance(step, Rebuilding)]
     if training:
-        tuner = Tuner(model, data, batch_size, seed, verbose)
         with model.distribute_strategy.scope():
-            twin = bridge.to_tf_keras(model)
+            twin = bridge.to_tf_keras(result)
             for step in training:
                 twin, left_alone = step.apply(twin, tuner)
-                skipped |= {name: f"{step!r}: {reason}" for name, reason in left_alone.items()}
+                skipped |= _told_by(step, left_alone)
         if isinstance(steps[-1], QuantizeAware):
             return Compressed(twin, steps, skipped, precision="int8")
-        result = bridge.from_tf_keras(twin, like=model)
-    else:
-        result = keras.models.clone_model(model)
-        result.set_weights(model.get_weights())
+        result = bridge.from_tf_keras(twin, like=result)
     quantize = steps[-1] if isinstance(steps[-1], Quantize) else None
     if quantize is None:
         return Compressed(result, steps, skipped)
     rows = data.sample(min(quantize.calibration_rows, len(data)), seed=seed)[:][0] if quantize.calibrates else None
     return Compressed(result, steps, skipped, precision=quantize.precision, calibration=rows)
+
+
+def _rebuilt(model: keras.Model, steps: tuple[Step, ...], tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
+    """Run the steps that change the architecture, none of them perhaps, on a copy of the model."""
+    import keras
+
+    skipped: dict[str, str] = {}
+    with model.distribute_strategy.scope():
+        result = keras.models.clone_model(model)
+        result.set_weights(model.get_weights())
+        for step in steps:
+            if isinstance(step, Rebuilding):
+                result, left_alone = step.rebuild(result, tuner)
+                skipped |= _told_by(step, left_alone)
+    return result, skipped
+
+
+def _told_by(step: Step, reasons: dict[str, str]) -> dict[str, str]:
+    return {name: f"{step!r}: {reason}" for name, reason in reasons.items()}
 
 
 def _checked(steps: Step | Sequence[Step]) -> tuple[Step, ...]:
@@ -102,8 +119,8 @@ def _checked(steps: Step | Sequence[Step]) -> tuple[Step, ...]:
         )
     if list(steps) != ordered:
         raise ValueError(
-            f"{list(steps)}: first Prune, then Cluster, and last Quantize or QuantizeAware, which must stand once and "
-            f"last; each step keeps what the earlier ones won, not the other way round; use {ordered}"
+            f"{list(steps)}: the order is {', '.join(_ORDER)}, and last Quantize or QuantizeAware, which must stand "
+            f"once and last; each step keeps what the earlier ones won, not the other way round; use {ordered}"
         )
     return steps
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import keras
+
+    from masslib.compression.finetune import Tuner
 
 
 class Step:
@@ -53,6 +58,17 @@ class Training(Step):
                 f"{kind}(learning_rate={self.learning_rate!r}): expected a positive number, "
                 "or None for the learning rate that the model was compiled with"
             )
+
+
+class Rebuilding(Training):
+    """A step that changes the architecture: it rebuilds the Keras 3 model, and is fine-tuned before the bridge."""
+
+    def rebuild(self, model: keras.Model, tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
+        """Return a new, compiled and fine-tuned model, and the layers left alone with the reason.
+
+        `compress` calls it in the scope of the model's strategy.
+        """
+        raise NotImplementedError
 
 
 def check_min_share(step: Any) -> None:
