@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _MARK = b"masslib:sha256:"
 _BLANK = b"0" * 64
@@ -78,6 +79,46 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+class SealingStream:
+    """A file under construction that hashes what is written to it, and fills in its blank seal at the end.
+
+    It does what `seal` does without reading the file again. It can only be written from front to end, and `BLANK_SEAL`
+    has to be written in one piece.
+
+    Args:
+        file: Open for writing in binary mode, at its beginning.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._digest = file, hashlib.sha256()
+        self._written, self._seal_at = 0, -1
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append bytes and return how many there were."""
+        if data == BLANK_SEAL:
+            self._seal_at = self._written
+        self._digest.update(data)
+        self._file.write(data)
+        size = memoryview(data).nbytes
+        self._written += size
+        return size
+
+    def flush(self) -> None:
+        """Hand over to the operating system what was written."""
+        self._file.flush()
+
+    def seal(self) -> None:
+        """Fill in the checksum; nothing can be written after that.
+
+        Raises:
+            ValueError: If no blank seal was written.
+        """
+        if self._seal_at < 0:
+            raise ValueError("no blank seal was written, so there is none to fill in")
+        self._file.seek(self._seal_at + len(_MARK))
+        self._file.write(self._digest.hexdigest().encode())
 
 
 def seal(path: Path) -> str:

@@ -112,7 +112,7 @@ def test_a_full_disk_warns_and_keeps_the_older_checkpoint(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     with Checkpoints(tmp_path) as checkpoints:
-        monkeypatch.setattr(np, "savez", full)
+        monkeypatch.setattr(os, "fsync", full)
         checkpoints.save(40, ARRAYS, {"step": 40})
         with pytest.warns(RuntimeWarning, match="No space left on device; the training goes on, .*0030.npz"):
             checkpoints.wait()
