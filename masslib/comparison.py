@@ -33,9 +33,10 @@ class Comparison:
 
     Attributes:
         table: One row per model, the float baseline first. Columns: `accuracy`, `macro_f1`, `auc` (fractions,
-            on the test split), `drop_points` (percentage points below float), `size_kb` and
-            `gzipped_kb` (1000 bytes), `times_smaller` (gzipped, against float), `median_ms` and
-            `p95_ms` (one image, one thread).
+            on the test split), `low` and `high` (95 % interval of the accuracy, see `Evaluation`), `drop_points`
+            (percentage points below float), `size_kb` and `gzipped_kb` (1000 bytes), `times_smaller` (gzipped,
+            against float), `nonzero` (weights), `mflops` (millions of operations per image, see `measure.flops`),
+            `median_ms` and `p95_ms` (one image, one thread).
         evaluations: The full evaluation of each file.
         files: Where the TFLite files lie; empty when no folder was given.
     """
@@ -69,12 +70,16 @@ class Comparison:
 
 _FORMATS = {
     "accuracy": "{:.4f}".format,
+    "low": "{:.4f}".format,
+    "high": "{:.4f}".format,
     "macro_f1": "{:.4f}".format,
     "auc": "{:.4f}".format,
     "drop_points": "{:+.2f}".format,
     "size_kb": "{:,.0f}".format,
     "gzipped_kb": "{:,.0f}".format,
     "times_smaller": "{:.1f}".format,
+    "nonzero": "{:,.0f}".format,
+    "mflops": "{:,.2f}".format,
     "median_ms": "{:.3f}".format,
     "p95_ms": "{:.3f}".format,
 }
@@ -148,12 +153,16 @@ def _table(files: dict[str, Path], evaluations: dict[str, Evaluation]) -> pd.Dat
     rows = {
         name: {
             "accuracy": result.accuracy,
+            "low": result.accuracy_interval[0],
+            "high": result.accuracy_interval[1],
             "drop_points": 100 * (evaluations[BASELINE].accuracy - result.accuracy),
             "macro_f1": result.macro_f1,
             "auc": result.auc,
             "size_kb": sizes[name].raw / 1000,
             "gzipped_kb": sizes[name].gzipped / 1000,
             "times_smaller": sizes[BASELINE].gzipped / sizes[name].gzipped,
+            "nonzero": measure.nonzero(files[name]),
+            "mflops": measure.flops(files[name]) / 1e6,
             "median_ms": latencies[name].median_ms,
             "p95_ms": latencies[name].p95_ms,
         }

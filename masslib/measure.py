@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from masslib.arithmetic import flops, nonzero
 from masslib.stored import sparsity, weights
 
-__all__ = ["FileSize", "Latency", "file_size", "latencies", "latency", "sparsity", "weights"]
+__all__ = ["FileSize", "Latency", "file_size", "flops", "latencies", "latency", "nonzero", "sparsity", "weights"]
 
 _READ_BYTES = 2**20
 _LEAST_RUNS = 20

@@ -35,7 +35,11 @@ def test_every_figure_is_that_of_the_file(model, digits, tmp_path):
         assert table.loc[name, "gzipped_kb"] == size.gzipped / 1000
         smaller = table.loc["float", "gzipped_kb"] / table.loc[name, "gzipped_kb"]
         assert table.loc[name, "times_smaller"] == pytest.approx(smaller)
+        assert table.loc[name, "low"] < accuracy < table.loc[name, "high"]
         assert 0 < table.loc[name, "median_ms"] <= table.loc[name, "p95_ms"]
+    assert table["mflops"].nunique() == 1  # zeros are not skipped
+    assert table.loc["float", "mflops"] == pytest.approx(2e-6 * (64 * 300 + 300 * 100 + 100 * 10))
+    assert table.loc["pruned 80%", "nonzero"] < 0.25 * table.loc["float", "nonzero"]
     assert table.loc["float", "accuracy"] == pytest.approx(masslib.evaluate(model, digits.test).accuracy)
     assert table.loc["pruned 80%", "times_smaller"] > 8 > table.loc["int8", "times_smaller"] > 3
 

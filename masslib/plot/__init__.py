@@ -5,10 +5,11 @@ expression of a cell, and leaves matplotlib's settings as they were. No other pa
 """
 
 from masslib.plot.curves import history
+from masslib.plot.falling import sensitivity
 from masslib.plot.grid import images
 from masslib.plot.histogram import weights
 from masslib.plot.matrix import confusion
 from masslib.plot.network import communication
 from masslib.plot.points import tradeoff
 
-__all__ = ["communication", "confusion", "history", "images", "tradeoff", "weights"]
+__all__ = ["communication", "confusion", "history", "images", "sensitivity", "tradeoff", "weights"]

@@ -1,0 +1,85 @@
+"""`sensitivity`: what the accuracy loses when one layer at a time is treated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from masslib.plot.style import GREY, PALE, STYLE, figure_of, percent
+
+_LABELS = {
+    "sparsity": "Weights of the layer set to zero",
+    "rank": "Singular values of the layer kept",
+    "bits": "Bits per weight of the layer",
+}
+# Okabe & Ito (2008) without yellow, which does not show on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_DASHES = ("-", "--", ":", "-.")
+# More curves cannot be told from each other.
+_MOST = 12
+
+
+def sensitivity(
+    table: Any, baseline: float, technique: str = "sparsity", *, most: int = _MOST, ax: Axes | None = None
+) -> Figure:
+    """Draw the accuracy against the level, one curve per layer, from gentle at the left to strong at the right.
+
+    Args:
+        table: Accuracies, a `pandas.DataFrame` with one row per layer and one column per level; `Sensitivity.table`.
+        baseline: Accuracy of the untouched model, the dashed line.
+        technique: `"sparsity"`, `"rank"` or `"bits"`, for the words.
+        most: Of more layers those are drawn that lose most on average, and the axis says so.
+        ax: Axes to draw on instead of a new figure.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        TypeError: If `table` is not a DataFrame.
+        ValueError: If it is empty or the technique is unknown.
+
+    Example:
+        >>> import pandas
+        >>> table = pandas.DataFrame({0.5: [0.9, 0.9], 0.9: [0.9, 0.5]}, index=["dense", "conv"])
+        >>> sensitivity(table, 0.91).axes[0].get_xlabel()
+        'Weights of the layer set to zero'
+    """
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"table is a {type(table).__name__}; expected the .table of what masslib.sensitivity returns")
+    if table.empty or technique not in _LABELS:
+        raise ValueError(
+            f"expected a table with layers and levels, and one of {', '.join(map(repr, _LABELS))}; got "
+            f"{len(table)} rows and {technique!r}"
+        )
+    chosen = set(table.mean(axis=1).nsmallest(most).index)
+    with plt.rc_context(STYLE):
+        figure, ax, own = figure_of(ax, (7.2, 4.0))
+        places = np.arange(table.shape[1])
+        for index, (name, row) in enumerate(table[table.index.isin(chosen)].iterrows()):
+            style = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+            ax.plot(places, row, style, marker="o", color=_COLOURS[index % len(_COLOURS)], label=str(name))
+        ax.axhline(baseline, color=GREY, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
+        ax.set_xticks(places, [_level(level, technique) for level in table.columns])
+        ax.yaxis.set_major_formatter(ticker.FuncFormatter(percent))
+        ax.grid(axis="y", color=PALE, linewidth=0.6)
+        ax.set_axisbelow(True)
+        hidden = len(table) - len(chosen)
+        ax.set_xlabel(_LABELS[technique] + (f"\nnot shown: {hidden} layers that lose less" if hidden else ""))
+        ax.set_ylabel("Accuracy")
+        ax.set_title("What each layer can spare, alone and without training")
+        # Beside the axes, where no curve runs.
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="dashed grey: untouched", alignment="left")
+        if own:
+            plt.close(figure)
+    return figure
+
+
+def _level(level: float, technique: str) -> str:
+    return f"{level:g}" if technique == "bits" else percent(level)
