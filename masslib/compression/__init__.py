@@ -1,10 +1,25 @@
 """Make trained models small: a recipe is a list of steps, each step a value."""
 
 from masslib.compression.clustering import Cluster
+from masslib.compression.low_rank import LowRank
 from masslib.compression.pruning import Prune
 from masslib.compression.quantization import Quantize
 from masslib.compression.quantization_aware import QuantizeAware
 from masslib.compression.recipe import compress
 from masslib.compression.result import Compressed
+from masslib.compression.searching import Search, search
+from masslib.compression.sensitivities import Sensitivity, sensitivity
 
-__all__ = ["Cluster", "Compressed", "Prune", "Quantize", "QuantizeAware", "compress"]
+__all__ = [
+    "Cluster",
+    "Compressed",
+    "LowRank",
+    "Prune",
+    "Quantize",
+    "QuantizeAware",
+    "Search",
+    "Sensitivity",
+    "compress",
+    "search",
+    "sensitivity",
+]

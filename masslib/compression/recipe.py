@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from masslib import bridge
+from masslib.compression.architecture import copied
 from masslib.compression.finetune import Tuner
 from masslib.compression.quantization import Quantize
 from masslib.compression.quantization_aware import QuantizeAware
@@ -85,12 +86,9 @@ def compress(
 
 def _rebuilt(model: keras.Model, steps: tuple[Step, ...], tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
     """Run the steps that change the architecture, none of them perhaps, on a copy of the model."""
-    import keras
-
     skipped: dict[str, str] = {}
     with model.distribute_strategy.scope():
-        result = keras.models.clone_model(model)
-        result.set_weights(model.get_weights())
+        result = copied(model)
         for step in steps:
             if isinstance(step, Rebuilding):
                 result, left_alone = step.rebuild(result, tuner)

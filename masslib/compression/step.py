@@ -25,7 +25,7 @@ class Step:
         positional, named = [], []
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.default is MISSING or not (field.kw_only or positional):
+            if field.default is MISSING or not (field.kw_only or positional or value is None):
                 positional.append(repr(value))
             elif value != field.default:
                 named.append(f"{field.name}={value!r}")
