@@ -17,12 +17,13 @@ from masslib.doctor.ranges import Ranges, declared_ranges
 from masslib.doctor.settings import setting_findings
 
 # The extras that masslib itself imports
-_OWN_EXTRAS = ("onnx", "openvino", "int4")
+_OWN_EXTRAS = ("onnx", "openvino", "int4", "serving")
 _USES = {
     "notebooks": "JupyterLab and what runs notebooks",
     "test": "pytest, nbval, ruff",
     "bench": "peers for the benchmarks",
     "onnx": "files for ONNX Runtime",
+    "serving": "requests that warm up TF Serving",
     "openvino": "files for OpenVINO",
     "int4": "TFLite files with weights of 4 bits",
 }

@@ -13,7 +13,7 @@ from masslib.doctor.findings import Finding, listing, pip
 from masslib.doctor.ranges import Ranges
 
 # What is imported under another name than it is installed
-_MODULES = {"scikit-learn": "sklearn", "pillow": "PIL"}
+_MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "tensorflow-serving-api": "tensorflow_serving"}
 
 
 def module(requirement: Requirement) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masslib import manifest
-from masslib.export import metadata, parity, preflight
+from masslib.export import metadata, parity, preflight, warm_up
 from masslib.files import replacing
 from masslib.runtime.tensorflow_formats import MANIFEST
 
@@ -32,6 +32,8 @@ def saved_model(
     images: it takes PNG or JPEG files as byte strings `(n,)`, decodes and resizes them and divides by 255 inside the
     graph, and answers `labels` and `probabilities` `(n, classes)`, the most probable first. TensorFlow loads the folder
     without masslib or Keras; `masslib.runtime.load` checks the checksums in `assets.extra/masslib.json` before it does.
+    Where tensorflow-serving-api is installed (the extra `serving`), there are requests in `assets.extra` that warm up
+    TensorFlow Serving before the first user comes.
 
     Args:
         model: A built Keras 3 model with one input and one output.
@@ -66,6 +68,7 @@ def saved_model(
     path = Path(path) if version is None else Path(path, str(version))
     with replacing(path) as temporary:
         export_graph(model, temporary, batch_size, labels)
+        warm_up.write_requests(temporary, path.name if version is None else path.parent.name)
         manifest.write(temporary, MANIFEST)
         parity.check(temporary, model)
     return path
