@@ -1,0 +1,88 @@
+"""What `search` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masslib.compression.result import Compressed
+from masslib.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from masslib.compression.searching.trials import Trial
+    from masslib.compression.sensitivities import Sensitivity
+
+_FORMATS = {
+    "accuracy": "{:.4f}".format,
+    "drop_points": "{:+.2f}".format,
+    "size_kb": "{:,.0f}".format,
+    "gzipped_kb": "{:,.0f}".format,
+    "times_smaller": "{:.1f}".format,
+    "nonzero": "{:,.0f}".format,
+    "mflops": "{:,.2f}".format,
+    "median_ms": "{:.3f}".format,
+    "times_faster": "{:.1f}".format,
+    "seconds": "{:.0f}".format,
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Search:
+    """The best model that a search has found, and all that it has tried.
+
+    Attributes:
+        best: The compressed model; without steps when no trial was accepted.
+        name: Its row in the table; `"float"` when no trial was accepted.
+        table: One row per trial, the float file first. Columns: `accepted` (whether the accuracy on the validation
+            split stayed within the budget), `accuracy` (on the validation split), `drop_points` (percentage points
+            below float), `size_kb` and `gzipped_kb` (1000 bytes), `times_smaller` (gzipped), `nonzero` (weights),
+            `mflops`, `median_ms`, `times_faster`, `seconds` (that the trial took), `recipe` (the steps), `note` (why
+            a trial could not be made).
+        test: `"float"` and `"best"` -> `Evaluation` on the test split, which the search never looked at before.
+        sensitivity: What the sparsity of each layer was taken from.
+        file: The TFLite file of the best model; None when no folder was given.
+        stopped: Why the search ended.
+    """
+
+    best: Compressed
+    name: str
+    table: pd.DataFrame
+    test: dict[str, Evaluation]
+    sensitivity: Sensitivity | None
+    file: Path | None
+    stopped: str
+
+    def plot(self) -> Figure:
+        """Draw accuracy against size, one point per trial."""
+        from masslib import plot
+
+        return plot.tradeoff(self.table.dropna(subset="gzipped_kb"))
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{self._shown().to_string(formatters=_FORMATS)}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self._title()}</p>{self._shown().to_html(formatters=_FORMATS, border=0)}"
+
+    def _shown(self) -> pd.DataFrame:
+        return self.table.drop(columns=["recipe", "note"])
+
+    def _title(self) -> str:
+        best, plain = self.test["best"].accuracy, self.test["float"].accuracy
+        return f"best: {self.name}; test accuracy {best:.4f}, float {plain:.4f}; {self.stopped}"
+
+
+def table_of(baseline: dict[str, float], trials: Sequence[Trial]) -> pd.DataFrame:
+    """One row per trial, below that of the float file."""
+    import pandas as pd
+
+    rows: dict[str, dict[str, Any]] = {"float": {"accepted": True, **baseline, "recipe": "", "note": ""}}
+    for trial in trials:
+        rows[trial.name] = {"accepted": trial.accepted, **trial.figures, "recipe": trial.recipe, "note": trial.note}
+    columns = ["accepted", *_FORMATS, "recipe", "note"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
