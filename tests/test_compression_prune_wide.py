@@ -8,7 +8,7 @@ import masslib
 from masslib import Cluster, Compressed, Prune, QuantizeAware, compress, export, measure, models
 from masslib.compression.importance import lamp, shares_below
 
-QUICK = {"max_steps": 40, "learning_rate": 1e-3}
+QUICK = {"max_steps": 20, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def digits():
 def trained(digits):
     model = models.small_cnn(digits.input_shape, digits.num_classes)
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    masslib.fit(model, digits.train, batch_size=32, epochs=8, verbose=0)
+    masslib.fit(model, digits.train, batch_size=32, epochs=5, verbose=0)
     return model
 
 
@@ -59,9 +59,9 @@ def test_each_layer_gets_its_own_sparsity_also_in_the_file(pruned, tmp_path):
     assert largest["zeros"] == pytest.approx(0.9, abs=0.005)
 
 
-@pytest.mark.parametrize("importance", ["magnitude", "taylor"])
+@pytest.mark.parametrize("importance", [pytest.param("magnitude", marks=pytest.mark.slow), "taylor"])
 def test_one_threshold_for_all_kernels_reaches_the_sparsity_together(trained, digits, pruned, importance):
-    small = pruned(Prune(0.8, scope="global", importance=importance, min_share=0, max_steps=80, learning_rate=1e-3))
+    small = pruned(Prune(0.8, scope="global", importance=importance, min_share=0, max_steps=60, learning_rate=1e-3))
     zeros = _zeros(small)
     sizes = {name: _kernel(small, name).size for name in zeros}
     assert sum(zeros[name] * size for name, size in sizes.items()) / sum(sizes.values()) == pytest.approx(0.8, abs=0.01)
@@ -124,7 +124,7 @@ def test_each_layer_gets_its_own_number_of_clusters(pruned):
 
 
 @pytest.mark.parametrize(
-    "constraint", ["max_norm", keras.constraints.MaxNorm(0.5), {"class_name": "MaxNorm", "config": {"max_value": 0.5}}]
+    "constraint", [pytest.param("max_norm", marks=pytest.mark.slow), keras.constraints.MaxNorm(0.5)]
 )
 def test_constrained_kernels_stay_within_bounds(pruned, constraint):
     limit = 2 if constraint == "max_norm" else 0.5
@@ -135,6 +135,7 @@ def test_constrained_kernels_stay_within_bounds(pruned, constraint):
     assert small.model.get_layer("dense1").kernel_constraint is None
 
 
+@pytest.mark.slow
 def test_other_steps_obey_constraints_too(pruned):
     aware = pruned(QuantizeAware(constraint="non_neg", **QUICK))
     (kernel,) = [w.numpy() for w in aware.model.weights if "dense1/kernel:" in w.name]

@@ -123,7 +123,8 @@ def next_candidate(families: Sequence[Family], trials: Sequence[Tried]) -> Candi
         if not any(trial.family == family.name for trial in trials):
             return Candidate(family, _START)
     made = {family.name: [trial for trial in trials if trial.family == family.name] for family in families}
-    for family in sorted(families[::-1], key=lambda family: (best[family.name], len(made[family.name]))):
+    order = sorted(range(len(families)), key=lambda i: (best[families[i].name], len(made[families[i].name]), -i))
+    for family in (families[i] for i in order):
         own = made[family.name]
         low = max((trial.strength for trial in own if trial.accepted), default=0.0)
         high = min((trial.strength for trial in own if not trial.accepted), default=1.0)
