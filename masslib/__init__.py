@@ -34,6 +34,7 @@ _NAMES = {
     "Compressed": "compression",
     "LowRank": "compression",
     "Prune": "compression",
+    "PruneChannels": "compression",
     "Quantize": "compression",
     "QuantizeAware": "compression",
     "search": "compression",

@@ -1,5 +1,6 @@
 """Make trained models small: a recipe is a list of steps, each step a value."""
 
+from masslib.compression.channel_pruning import PruneChannels
 from masslib.compression.clustering import Cluster
 from masslib.compression.low_rank import LowRank
 from masslib.compression.pruning import Prune
@@ -15,6 +16,7 @@ __all__ = [
     "Compressed",
     "LowRank",
     "Prune",
+    "PruneChannels",
     "Quantize",
     "QuantizeAware",
     "Search",

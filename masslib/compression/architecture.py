@@ -1,8 +1,9 @@
-"""A Keras 3 model, built once more with other layers in the place of some."""
+"""The graph of a Keras 3 model: read call by call, and built once more with other layers in the place of some."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.equality import leaves
@@ -25,12 +26,85 @@ def copied(model: keras.Model) -> keras.Model:
     return copy
 
 
-def rebuilt(model: keras.Model, replace: Callable[[keras.layers.Layer, str], Chain | None]) -> keras.Model:
-    """Copy a model node by node, and put the layers that `replace` returns in the place of those it is asked for.
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer, or of an operation that is no layer.
+
+    Attributes:
+        name: Of the layer, `outer/inner` in nested models; a shared layer has several calls.
+        layer: A copy of the layer, with other weights.
+        inputs: The tensors that go in.
+        outputs: The tensors that come out.
+        constants: What else was passed, such as the number in `x * 2`.
+    """
+
+    name: str
+    layer: Any
+    inputs: list[keras.KerasTensor]
+    outputs: list[keras.KerasTensor]
+    constants: list[Any]
+
+
+def calls(model: keras.Model) -> tuple[list[keras.KerasTensor], list[Call], list[keras.KerasTensor]]:
+    """Read the graph of a model: its inputs, all calls in the order in which they run, and its outputs."""
+    reader = _Reader()
+    copy = reader.run(_checked(model), "")
+    found = [
+        replace(call, inputs=reader.resolved(call.inputs), outputs=reader.resolved(call.outputs))
+        for call in reader.calls
+    ]
+    return reader.resolved(copy.inputs), found, reader.resolved(copy.outputs)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        # What goes into a nested model is the tensor outside of it, what comes out the one inside.
+        self._same: dict[int, keras.KerasTensor] = {}
+        self._kept: list[Any] = []  # an id is only unique while its tensor is alive
+
+    def resolved(self, tensors: list[keras.KerasTensor]) -> list[keras.KerasTensor]:
+        """Follow tensors of nested models to where they come from."""
+        found = []
+        for tensor in tensors:
+            while id(tensor) in self._same:
+                tensor = self._same[id(tensor)]
+            found.append(tensor)
+        return found
+
+    def run(self, model: keras.Model, prefix: str) -> keras.Model:
+        """Call a copy of every layer of a model, and return the copy of the model."""
+        import keras
+
+        def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            outputs = layer(*args, **kwargs)
+            values = keras.tree.flatten((args, kwargs))
+            tensors = [value for value in values if isinstance(value, keras.KerasTensor)]
+            if readable(layer):
+                inner = self.run(layer, f"{prefix}{layer.name}/")
+                self._link(inner.inputs, tensors)
+                self._link(keras.tree.flatten(outputs), inner.outputs)
+            else:
+                constants = [value for value in values if not isinstance(value, keras.KerasTensor | bool | None)]
+                self.calls.append(Call(prefix + layer.name, layer, tensors, keras.tree.flatten(outputs), constants))
+            return outputs
+
+        copy = keras.models.clone_model(functional(model), call_function=call)
+        self._kept.append(copy)
+        return copy
+
+    def _link(self, tensors: list[Any], origins: list[Any]) -> None:
+        for tensor, origin in zip(tensors, origins, strict=True):
+            self._same[id(tensor)] = origin
+            self._kept.append(tensor)
+
+
+def rebuilt(model: keras.Model, exchange: Callable[[keras.layers.Layer, str], Chain | None]) -> keras.Model:
+    """Copy a model node by node, and put the layers that `exchange` returns in the place of those it is asked for.
 
     Args:
         model: A built Sequential or functional model; it is not changed.
-        replace: Called once for every layer, with its name (`outer/inner` in nested models). It returns new layers,
+        exchange: Called once for every layer, with its name (`outer/inner` in nested models). It returns new layers,
             each with its weights, to be called one after the other, or None for a copy of the layer.
 
     Returns:
@@ -39,6 +113,13 @@ def rebuilt(model: keras.Model, replace: Callable[[keras.layers.Layer, str], Cha
     Raises:
         TypeError: If the graph of the model cannot be read.
     """
+    import keras
+
+    model = _checked(model)
+    return _Rebuilder(exchange).run(model, keras.tree.flatten(functional(model).input), "")
+
+
+def _checked(model: Any) -> keras.Model:
     import keras
 
     if not isinstance(model, keras.Model):
@@ -51,7 +132,7 @@ def rebuilt(model: keras.Model, replace: Callable[[keras.layers.Layer, str], Cha
             f"model {model.name!r} is a subclass ({type(model).__name__}) whose graph cannot be read; "
             "build the same network as a Sequential or functional model"
         )
-    return _Rebuilder(replace).run(model, keras.tree.flatten(functional(model).input), "")
+    return model
 
 
 def readable(layer: Any) -> bool:
@@ -62,8 +143,8 @@ def readable(layer: Any) -> bool:
 
 
 class _Rebuilder:
-    def __init__(self, replace: Callable[[keras.layers.Layer, str], Chain | None]):
-        self._replace = replace
+    def __init__(self, exchange: Callable[[keras.layers.Layer, str], Chain | None]):
+        self._exchange = exchange
         self._made: dict[int, list[Any]] = {}
 
     def run(self, model: keras.Model, tensors: list[Any], prefix: str) -> keras.Model:
@@ -96,7 +177,7 @@ class _Rebuilder:
 
         if readable(layer):
             return [(self.run(layer, keras.tree.flatten(args), f"{name}/"), None)]
-        chain = self._replace(layer, name) if isinstance(layer, keras.layers.Layer) else None
+        chain = self._exchange(layer, name) if isinstance(layer, keras.layers.Layer) else None
         return chain or [(type(layer).from_config(layer.get_config()), None)]
 
 
@@ -112,3 +193,5 @@ def _fill(chain: Sequence[tuple[Any, Any]], layer: Any) -> None:
 def _copy_variables(target: keras.layers.Layer, source: keras.layers.Layer) -> None:
     for new, old in zip(target.variables, source.variables, strict=True):
         new.assign(old)
+    if hasattr(target, "finalize_state"):  # Normalization derives from them what it computes with
+        target.finalize_state()

@@ -63,7 +63,7 @@ class Tuner:
         import keras
 
         model.steps_per_execution = max(model.steps_per_execution, _STEPS_PER_CALL)
-        with self._progress(training, keras.callbacks.Callback) as watcher:
+        with self._progress(training, keras.callbacks.Callback) as watcher, _without_advice():
             fit(model, self._batches(training), verbose=0, callbacks=[watcher])
 
     def _compile_config(self, learning_rate: float | None) -> dict[str, Any]:
@@ -94,3 +94,17 @@ class Tuner:
                         bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()}, refresh=False)
 
             yield Progress()
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence TensorFlow's advice against tracing anew: every step of a recipe has another model to trace."""
+    import tensorflow as tf
+
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
