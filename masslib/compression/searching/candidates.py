@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from masslib.compression.channel_pruning import PruneChannels
 from masslib.compression.clustering import Cluster
 from masslib.compression.low_rank import LowRank
 from masslib.compression.pruning import Prune
@@ -74,38 +75,57 @@ def families_for(objective: str, found: Sensitivity, tuning: dict[str, Any]) -> 
         tuning: Settings of the fine-tuning, for every step that trains.
     """
 
-    def pruned(strength: float) -> Prune:
+    def globally(strength: float) -> Prune:
+        return Prune(round(1 - _kept(strength), 4), scope="global", min_share=0, **tuning)
+
+    def by_layer(strength: float) -> Prune:
         return Prune(sparsities(found, strength), **tuning)
+
+    def trained(pruning: Prune) -> list[Step]:
+        return [pruning, Cluster(_CLUSTERS, **tuning), QuantizeAware(**tuning)]
+
+    def channels(strength: float) -> PruneChannels:
+        return PruneChannels(0.05 + 0.9 * strength, **tuning)
 
     def factorized(strength: float) -> LowRank:
         return LowRank(error=0.05 + 0.9 * strength, **tuning)
 
-    # Zeros save bytes, but neither time nor operations.
-    single = [
-        Family("dynamic", lambda _: [Quantize("dynamic")], single=True),
-        Family("int8", lambda _: [Quantize("int8")], single=True),
-    ]
-    if objective != "size":
+    dynamic, int8 = Quantize("dynamic"), Quantize("int8")
+    quantized = [Family("dynamic", lambda _: [dynamic], single=True), Family("int8", lambda _: [int8], single=True)]
+    if objective == "size":
         return [
-            *single,
-            Family("low rank + dynamic", lambda strength: [factorized(strength), Quantize("dynamic")]),
-            Family("low rank + int8", lambda strength: [factorized(strength), Quantize("int8")]),
+            *quantized,
+            Family("prune + int8", lambda strength: [globally(strength), int8]),
+            Family("prune by layer + cluster + QAT", lambda strength: trained(by_layer(strength))),
+            Family("prune + cluster + QAT", lambda strength: trained(globally(strength))),
         ]
+    # Zeros save bytes, but neither time nor operations.
     return [
-        *single,
-        Family("prune + int8", lambda strength: [pruned(strength), Quantize("int8")]),
-        Family(
-            "prune + cluster + QAT",
-            lambda strength: [pruned(strength), Cluster(_CLUSTERS, **tuning), QuantizeAware(**tuning)],
-        ),
+        *quantized,
+        Family("low rank + dynamic", lambda strength: [factorized(strength), dynamic]),
+        Family("channels + dynamic", lambda strength: [channels(strength), dynamic]),
+        Family("channels + int8", lambda strength: [channels(strength), int8]),
     ]
 
 
 def sparsities(found: Sensitivity, strength: float) -> dict[str, float]:
-    """Return the sparsity of each layer at which all layers lose alike, more at a higher strength."""
+    """Return the sparsity of each layer, higher at a higher strength.
+
+    A layer may lose the more accuracy the more weights it has to give: in proportion to the root of their number.
+    """
     least, most = _TOLERANCES
-    layers = found.within(least * (most / least) ** strength)
-    return {name: sparsity for name, sparsity in layers.items() if sparsity >= _LEAST_SPARSITY}
+    tolerance, largest = least * (most / least) ** strength, max(found.weights.values())
+    result = {}
+    for name, weights in found.weights.items():
+        sparsity = found.within(tolerance * (weights / largest) ** 0.5).get(name, 0)
+        if sparsity >= _LEAST_SPARSITY:
+            result[name] = sparsity
+    return result
+
+
+def _kept(strength: float) -> float:
+    """The fraction of the weights that stays: half of them at strength 0, and 1 in 200 at strength 1."""
+    return 0.5 * 0.01**strength
 
 
 def next_candidate(families: Sequence[Family], trials: Sequence[Tried]) -> Candidate | None:

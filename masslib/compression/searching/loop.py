@@ -47,10 +47,11 @@ def search(
 ) -> Search:
     """Find the recipe that makes a model smallest or fastest without losing more accuracy than allowed.
 
-    Recipes are tried from gentle to strong: quantization alone, then recipes whose strength can be chosen. For
-    pruning, strength is what a layer may lose by itself (see `masslib.sensitivity`), so that a robust layer is pruned
-    harder than a frail one. The recipe that leads is bisected between what was accepted and what was not. Every trial
-    is judged by its TFLite file, on the validation split; the test split is looked at once, at the end.
+    Recipes are tried from gentle to strong: quantization alone, then recipes whose strength can be chosen. For the
+    size these prune, cluster and quantize; how much each layer is pruned follows from one threshold for all layers, or
+    from what each may lose by itself (see `masslib.sensitivity`). For time and operations they remove channels or
+    factorize. The recipe that leads is bisected between what was accepted and what was not. Every trial is judged by
+    its TFLite file, on the validation split; the test split is looked at once, at the end.
 
     It can be interrupted at any time (Ctrl-C, or the stop button of a notebook), and returns the best so far. With a
     folder it goes on there the next time, with the trials that are done. The same call makes the same trials, except
