@@ -27,6 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import keras
 import numpy as np
 import torch
+from _networks import resnet8
 from _rounds import verdict
 from _torch_twin import twin
 from keras import layers
@@ -48,20 +49,6 @@ class Torch:
         with torch.inference_mode():
             images = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
             return self._run(images).numpy()
-
-
-def resnet8() -> keras.Model:
-    """The ResNet-8 of MLPerf Tiny, for the images at hand."""
-    x = entry = keras.Input(FASHION.input_shape)
-    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(16, 3, padding="same")(x)))
-    for filters, strides in ((16, 1), (32, 2), (64, 2)):
-        short = x if strides == 1 else layers.Conv2D(filters, 1, strides=strides, padding="same")(x)
-        x = layers.Conv2D(filters, 3, strides=strides, padding="same")(x)
-        x = layers.ReLU()(layers.BatchNormalization()(x))
-        x = layers.BatchNormalization()(layers.Conv2D(filters, 3, padding="same")(x))
-        x = layers.ReLU()(layers.Add()([x, short]))
-    x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(entry, layers.Dense(10, activation="softmax")(x), name="resnet8")
 
 
 def trained(model: keras.Model) -> tuple[keras.Model, Splits, float]:
@@ -147,7 +134,7 @@ def main() -> int:
             if kept.exists()
             else trained(masslib.models.small_cnn(FASHION.input_shape, 10))
         ),
-        "resnet8": lambda: trained(resnet8()),
+        "resnet8": lambda: trained(resnet8(FASHION.input_shape, 10)),
         "mobilenetv2": mobilenet,
     }
     wanted = sys.argv[1:] or list(networks)
