@@ -58,7 +58,7 @@ def test_the_best_model_makes_the_best_file(found, digits, tmp_path):
 def test_it_is_shown_and_drawn(found):
     assert str(found).startswith(f"best: {found.name}; test accuracy 0.")
     assert "<table" in found._repr_html_() and "int8" in found._repr_html_()
-    assert found.plot().axes
+    assert found.plot().axes[0].get_ylabel() == "Validation accuracy"
 
 
 def test_it_goes_on_where_it_was_stopped(found, model, digits, monkeypatch):

@@ -18,12 +18,13 @@ _NAMES = {
     "gzipped_kb": "Gzipped size (kB)",
     "size_kb": "File size (kB)",
     "accuracy": "Test accuracy",
+    "valid_accuracy": "Validation accuracy",
     "macro_f1": "Macro F1",
     "auc": "AUC",
     "median_ms": "Median latency (ms)",
     "p95_ms": "95th percentile latency (ms)",
 }
-_FRACTIONS = ("accuracy", "macro_f1", "precision", "recall", "f1")
+_FRACTIONS = ("accuracy", "valid_accuracy", "macro_f1", "precision", "recall", "f1")
 _NOTE = "median_ms"
 # One percentage point: below it lies the noise of most test sets, which must not look like a ranking.
 _LEAST_SPAN = 0.01

@@ -58,10 +58,11 @@ class Search:
     stopped: str
 
     def plot(self) -> Figure:
-        """Draw accuracy against size, one point per trial."""
+        """Draw accuracy on the validation split against size, one point per trial."""
         from masslib import plot
 
-        return plot.tradeoff(self.table.dropna(subset="gzipped_kb"))
+        table = self.table.dropna(subset="gzipped_kb").rename(columns={"accuracy": "valid_accuracy"})
+        return plot.tradeoff(table, y="valid_accuracy")
 
     def __repr__(self) -> str:
         return f"{self._title()}\n{self._shown().to_string(formatters=_FORMATS)}"
