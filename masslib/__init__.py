@@ -32,6 +32,7 @@ _NAMES = {
     "compress": "compression",
     "Cluster": "compression",
     "Compressed": "compression",
+    "Distill": "compression",
     "LowRank": "compression",
     "Prune": "compression",
     "PruneChannels": "compression",

@@ -2,6 +2,7 @@
 
 from masslib.compression.channel_pruning import PruneChannels
 from masslib.compression.clustering import Cluster
+from masslib.compression.distillation import Distill
 from masslib.compression.low_rank import LowRank
 from masslib.compression.pruning import Prune
 from masslib.compression.quantization import Quantize
@@ -14,6 +15,7 @@ from masslib.compression.sensitivities import Sensitivity, sensitivity
 __all__ = [
     "Cluster",
     "Compressed",
+    "Distill",
     "LowRank",
     "Prune",
     "PruneChannels",

@@ -52,7 +52,7 @@ _POOLING = {
         *("ZeroPadding", "Cropping", "UpSampling", "SpatialDropout"),
     )
 }
-_MERGING = {"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Divide"}
+_MERGING = {"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Divide", "CustomScaleLayer"}
 # Activations that look at all channels at once.
 _MIXING = ("softmax", "log_softmax", "sparsemax", "glu", "sparse_plus")
 

@@ -44,6 +44,17 @@ class Tuner:
         steps = training.epochs * self.data.steps(self.batch_size, self._replicas)
         return min(steps, training.max_steps or steps)
 
+    def compile_config(self, learning_rate: float | None) -> dict[str, Any]:
+        """Return how the model was compiled, perhaps with another learning rate, in serialized form."""
+        config = self.model.get_compile_config() if self.model.compiled else None
+        if not config:
+            raise ValueError(
+                f"model {self.model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first"
+            )
+        if learning_rate is not None:
+            config["optimizer"]["config"]["learning_rate"] = learning_rate
+        return config
+
     def fit(self, twin: tf_keras.Model, training: Training, callbacks: list[Any] | None = None) -> None:
         """Compile and fine-tune `twin` in place."""
         import tf_keras
@@ -55,7 +66,7 @@ class Tuner:
 
     def fit_rebuilt(self, model: keras.Model, training: Training) -> None:
         """Compile and fine-tune a Keras 3 model in place."""
-        model.compile_from_config(self._compile_config(training.learning_rate))
+        model.compile_from_config(self.compile_config(training.learning_rate))
         self.run(model, training)
 
     def run(self, model: keras.Model, training: Training) -> None:
@@ -65,16 +76,6 @@ class Tuner:
         model.steps_per_execution = max(model.steps_per_execution, _STEPS_PER_CALL)
         with self._progress(training, keras.callbacks.Callback) as watcher, _without_advice():
             fit(model, self._batches(training), verbose=0, callbacks=[watcher])
-
-    def _compile_config(self, learning_rate: float | None) -> dict[str, Any]:
-        config = self.model.get_compile_config() if self.model.compiled else None
-        if not config:
-            raise ValueError(
-                f"model {self.model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first"
-            )
-        if learning_rate is not None:
-            config["optimizer"]["config"]["learning_rate"] = learning_rate
-        return config
 
     def _batches(self, training: Training) -> tf.data.Dataset:
         """All batches of a step of the recipe, as one epoch."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +30,15 @@ class Step:
             elif value != field.default:
                 named.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(positional + named)})"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings in a form that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Self:
+        """Make a step from what `settings` returned."""
+        return cls(**settings)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ def write(compressed: Compressed, path: str | os.PathLike[str]) -> None:
 
     manifest = {
         "format": _FORMAT,
-        "steps": [{"step": type(step).__name__, **asdict(step)} for step in compressed.steps],
+        "steps": [{"step": type(step).__name__, **step.settings()} for step in compressed.steps],
         "skipped": compressed.skipped,
         "precision": compressed.precision,
         "calibrated": compressed.calibration is not None,
@@ -113,7 +112,7 @@ def _variables(model: Any) -> Iterator[tuple[str, Any]]:
 
 def _step(settings: dict[str, Any]) -> Step:
     settings = dict(settings)
-    return getattr(compression, settings.pop("step"))(**settings)
+    return getattr(compression, settings.pop("step")).from_settings(settings)
 
 
 def _sha256(file: Path) -> str:
