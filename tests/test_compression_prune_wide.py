@@ -191,3 +191,15 @@ def test_unknown_layers_are_refused_with_those_there_are(pruned):
         pruned(Prune({"fc1": 0.5}))
     with pytest.raises(ValueError, match="names conv9"):
         pruned(Cluster({"conv9": 8}))
+
+
+@pytest.mark.slow
+def test_two_replicas_prune_by_taylor_and_obey_constraints(digits):
+    with masslib.strategy("mirrored").scope():
+        model = models.mlp(digits.input_shape, digits.num_classes, hidden=(32,))
+        model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    step = Prune(0.7, scope="global", importance="taylor", constraint=keras.constraints.MaxNorm(0.8), **QUICK)
+    small = compress(model, step, digits.train, batch_size=32, verbose=False)
+    kernels = [layer.get_weights()[0] for layer in small.model.layers if layer.weights]
+    assert sum((kernel == 0).sum() for kernel in kernels) / sum(map(np.size, kernels)) == pytest.approx(0.7, abs=0.01)
+    assert max(np.linalg.norm(kernel, axis=0).max() for kernel in kernels) < 0.801
