@@ -80,7 +80,7 @@ def _shapes(path: str | os.PathLike[str]) -> dict[int, tuple[int, ...]]:
     for entry in interpreter.get_input_details():
         if (entry["shape_signature"][1:] < 0).any():
             raise ValueError(
-                f"{path} takes examples of the open shape {tuple(entry['shape_signature'].tolist())}, so its work varies"
+                f"{path} takes examples of open shape {tuple(entry['shape_signature'].tolist())}, so its work varies"
             )
     interpreter.allocate_tensors()
     for entry in interpreter.get_input_details():
