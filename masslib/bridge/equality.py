@@ -39,7 +39,14 @@ def copy_weights(source: Any, target: Any) -> None:
         expected = [tuple(np.shape(weight)) for weight in targets[name].get_weights()]
         if shapes != expected:
             raise ValueError(f"layer {name!r} has weights of shapes {shapes}, expected {expected}")
-        targets[name].set_weights(layer.get_weights())
+        set_weights(targets[name], layer.get_weights())
+
+
+def set_weights(layer: Any, weights: list[np.ndarray]) -> None:
+    """Give a layer of either Keras its weights, and derive from them what it computes with."""
+    layer.set_weights(weights)
+    if hasattr(layer, "finalize_state"):  # Normalization
+        layer.finalize_state()
 
 
 def randomize(model: keras.Model) -> None:
@@ -54,7 +61,7 @@ def randomize(model: keras.Model) -> None:
 
     for layer in leaves(model).values():
         if layer.weights:
-            layer.set_weights([random(weight) for weight in layer.weights])
+            set_weights(layer, [random(weight) for weight in layer.weights])
 
 
 def check_answers(model: keras.Model, twin: tf_keras.Model) -> None:
@@ -65,11 +72,7 @@ def check_answers(model: keras.Model, twin: tf_keras.Model) -> None:
     """
     import keras
 
-    rng = np.random.default_rng(1)
-    inputs = keras.tree.map_structure(
-        lambda tensor: rng.uniform(0, 1, (2, *(size or 8 for size in tensor.shape[1:]))).astype(tensor.dtype),
-        model.input,
-    )
+    inputs = keras.tree.map_structure(_Draw(model), model.input)
     ours = keras.tree.flatten(model(inputs, training=False))
     theirs = keras.tree.flatten(twin(inputs, training=False))
     for a, b in zip(ours, theirs, strict=True):
@@ -80,3 +83,21 @@ def check_answers(model: keras.Model, twin: tf_keras.Model) -> None:
                 f"the Keras 3 and the tf_keras form of {model.name!r} disagree: relative difference "
                 f"{difference:.2g}, allowed {TOLERANCE:g}; please report this model"
             )
+
+
+class _Draw:
+    """Random rows for the inputs of a model, integers within what its embeddings and encodings know."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._rng = np.random.default_rng(1)
+        limits = [
+            getattr(layer, name, None) for layer in leaves(model).values() for name in ("input_dim", "num_tokens")
+        ]
+        self._limit = min((limit for limit in limits if limit), default=10)
+
+    def __call__(self, tensor: keras.KerasTensor) -> np.ndarray:
+        shape = (tensor.shape[0] or 2, *(size or 8 for size in tensor.shape[1:]))
+        if "int" in tensor.dtype:
+            return self._rng.integers(0, self._limit, shape, tensor.dtype)
+        values = self._rng.uniform(0, 1, shape)
+        return values > 0.5 if tensor.dtype == "bool" else values.astype(tensor.dtype)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.equality import check_answers, copy_weights, randomize
-from masslib.bridge.translate import twin_layer
+from masslib.bridge.replay import Replay, functional
+from masslib.bridge.toolkit import quiet
+from masslib.bridge.translate import CustomLayers
 
 if TYPE_CHECKING:
     import keras
     import tf_keras
 
-_WHAT_TO_DO = "Replace these layers by built-in ones, or leave the parts of the model that hold them out of it."
+_WHAT_TO_DO = (
+    "Replace these layers by built-in ones, name theirs in custom_layers, or leave their part of the model out."
+)
 
 
-def to_tf_keras(model: keras.Model) -> tf_keras.Model:
+def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -> tf_keras.Model:
     """Rebuild a Keras 3 model in tf_keras (Keras 2), weights included.
 
     The result is one flat functional model whatever `model` was, because TFMOT does not look into nested models:
@@ -23,6 +27,10 @@ def to_tf_keras(model: keras.Model) -> tf_keras.Model:
 
     Args:
         model: A built Sequential or functional Keras 3 model. It is not changed.
+        custom_layers: How layers cross that are not part of Keras: Keras 3 layer class -> a tf_keras layer class
+            that takes the settings of its `get_config()`, or a function that makes the tf_keras layer of a Keras 3
+            layer, such as `bridge.carry`. Weights must have the same order and shapes. Layers of Keras that
+            tf_keras lacks, such as the LayerScale of ConvNeXt, are carried without being named.
 
     Returns:
         An uncompiled `tf_keras.Model` with the same layers, weights and outputs.
@@ -38,14 +46,13 @@ def to_tf_keras(model: keras.Model) -> tf_keras.Model:
         >>> [layer.name for layer in twin.layers]
         ['input', 'dense1', 'dense2', 'dense3']
     """
-    _check_type(model)
-    problems = unsupported_layers(model)
-    if problems:
-        listed = "\n".join(f"  {name}: {reason}" for name, reason in problems.items())
+    replay = Replay(custom_layers)
+    reference, twin = _replayed(model, replay) or (None, None)
+    if replay.problems:
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in replay.problems.items())
         raise ValueError(
-            f"{len(problems)} layer(s) of {model.name!r} have no tf_keras counterpart:\n{listed}\n{_WHAT_TO_DO}"
+            f"{len(replay.problems)} layer(s) of {model.name!r} have no tf_keras counterpart:\n{listed}\n{_WHAT_TO_DO}"
         )
-    reference, twin = _Replay().run(model)
     randomize(reference)
     copy_weights(reference, twin)
     check_answers(reference, twin)
@@ -81,34 +88,21 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
     with like.distribute_strategy.scope():
         result = keras.models.clone_model(like)
     copy_weights(model, result)
-    check_answers(_functional(result), model)
+    check_answers(functional(result), model)
     return result
 
 
-def unsupported_layers(model: keras.Model) -> dict[str, str]:
+def unsupported_layers(model: keras.Model, custom_layers: CustomLayers | None = None) -> dict[str, str]:
     """Name the layers of a Keras 3 model that cannot be rebuilt in tf_keras, each with the reason."""
+    replay = Replay(custom_layers)
+    _replayed(model, replay)
+    return replay.problems
+
+
+def _replayed(model: keras.Model, replay: Replay) -> tuple[keras.Model, tf_keras.Model] | None:
     _check_type(model)
-    return _problems(model, "", {})
-
-
-def _problems(model: keras.Model, prefix: str, seen: dict[int, str]) -> dict[str, str]:
-    import keras
-
-    problems: dict[str, str] = {}
-    for layer in getattr(model, "operations", None) or model.layers:
-        name = prefix + layer.name
-        if seen.setdefault(id(layer), name) != name:
-            problems[name] = f"it is the layer {seen[id(layer)]!r} as well; share layers inside of one model only"
-        elif isinstance(layer, keras.Model):
-            problems |= _problems(layer, f"{name}/", seen)
-        elif not isinstance(layer, keras.layers.Layer):
-            problems[name] = f"{type(layer).__name__}: an operation, not a layer; use a layer such as keras.layers.Add"
-        else:
-            try:
-                twin_layer(layer, name)
-            except (TypeError, ValueError) as error:
-                problems[name] = f"{type(layer).__name__}: {str(error).splitlines()[0]}"
-    return problems
+    with quiet():
+        return replay.run(model)
 
 
 def _check_type(model: Any) -> None:
@@ -127,67 +121,3 @@ def _check_type(model: Any) -> None:
             f"model {model.name!r} is a subclass ({type(model).__name__}) whose graph cannot be read; "
             "build the same network as a Sequential or functional model"
         )
-
-
-class _Replay:
-    """Calls a Keras 3 copy of a model and the tf_keras twins of its layers side by side, node by node."""
-
-    def __init__(self) -> None:
-        self._layers: dict[str, Any] = {}
-        self._tensors: dict[int, Any] = {}
-        self._kept: list[Any] = []  # an id is only unique while its tensor is alive
-
-    def run(self, model: keras.Model) -> tuple[keras.Model, tf_keras.Model]:
-        """Return the copy, which has fresh weights, and the twin."""
-        import keras
-        import tf_keras
-
-        twin_inputs = keras.tree.map_structure(
-            lambda tensor: tf_keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name),
-            _functional(model).input,
-        )
-        reference, outputs = self._walk(model, keras.tree.flatten(twin_inputs), prefix="")
-        return reference, tf_keras.Model(twin_inputs, outputs, name=model.name)
-
-    def _walk(self, model: keras.Model, twin_inputs: list[Any], prefix: str) -> tuple[keras.Model, Any]:
-        import keras
-
-        model = _functional(model)
-        inputs = keras.tree.map_structure(
-            lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), model.input
-        )
-        self._pair(inputs, twin_inputs)
-
-        def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-            outputs = layer(*args, **kwargs)
-            self._pair(outputs, self._call_twin(layer, prefix + layer.name, args, kwargs))
-            return outputs
-
-        reference = keras.models.clone_model(model, input_tensors=inputs, call_function=call)
-        return reference, keras.tree.map_structure(lambda tensor: self._tensors[id(tensor)], reference.output)
-
-    def _call_twin(self, layer: keras.layers.Layer, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-        import keras
-
-        args, kwargs = keras.tree.map_structure(lambda value: self._tensors.get(id(value), value), (args, kwargs))
-        if isinstance(layer, keras.Model):
-            return self._walk(layer, keras.tree.flatten(args), f"{name}/")[1]
-        if name not in self._layers:
-            self._layers[name] = twin_layer(layer, name)
-        return self._layers[name](*args, **{key: value for key, value in kwargs.items() if value is not None})
-
-    def _pair(self, tensors: Any, twins: Any) -> None:
-        import keras
-
-        for tensor, twin in zip(keras.tree.flatten(tensors), keras.tree.flatten(twins), strict=True):
-            self._tensors[id(tensor)] = twin
-            self._kept.append(tensor)
-
-
-def _functional(model: keras.Model) -> keras.Model:
-    """View a Sequential model as a functional one, with the same layers."""
-    import keras
-
-    if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return model

@@ -3,36 +3,64 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.activations import twin_activation
+from masslib.bridge.carried import carry
+from masslib.bridge.normalization import normalization
 
 if TYPE_CHECKING:
     import keras
     import tf_keras
 
+CustomLayers = Mapping[type, Any]
+"""Keras 3 layer class -> tf_keras layer class, or a function that makes the tf_keras layer of a Keras 3 layer."""
+
 # Arguments that only changed their name between the two.
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
+_ACTIVATIONS = ("activation", "recurrent_activation")
+# Settings without influence on what a float model computes, or that tf_keras has elsewhere.
+_HARMLESS = {
+    *("seed", "use_cudnn", "flash_attention", "data_format", "dtype", "quantization_config", "autocast"),
+    *("lora_rank", "lora_alpha", "activity_regularizer", "name"),
+}
+_TEXT = "it works on text, which no step can treat; look it up where the data are made, in front of the model"
+_REFUSED = {
+    "Lambda": "it holds Python code that cannot be copied; make it a layer class",
+    "StringLookup": _TEXT,
+    "TextVectorization": _TEXT,
+    "Hashing": _TEXT,
+    "HashedCrossing": _TEXT,
+}
+_CARRIED = ("SpectralNormalization",)  # whose weights have another order in tf_keras
+_CARRIED_MODULE = "keras.src.layers.preprocessing.image_preprocessing"  # whose settings differ from those of tf_keras
 
 
-def twin_layer(layer: keras.layers.Layer, name: str | None = None) -> tf_keras.layers.Layer:
+def twin_layer(
+    layer: keras.layers.Layer, name: str | None = None, custom_layers: CustomLayers | None = None
+) -> tf_keras.layers.Layer:
     """Build the tf_keras layer with the settings of a Keras 3 layer, without weights, under its name or another.
 
     Raises:
         ValueError: If tf_keras has no such layer, or refuses its settings.
     """
-    import tf_keras
-
+    name = name or layer.name
+    if type(layer) in (custom_layers or {}):
+        return _named(_custom(layer, custom_layers[type(layer)]), name)
     kind = type(layer).__name__
-    twin_class = getattr(tf_keras.layers, kind, None)
-    if twin_class is None or not type(layer).__module__.startswith("keras."):
-        raise ValueError(f"tf_keras has no such layer ({type(layer).__module__})")
-    renamed = _RENAMED.get(kind, {})
-    config = {renamed.get(key, key): value for key, value in layer.get_config().items()}
-    config = _known(twin_class, config) | {"name": name or layer.name}
-    if isinstance(config.get("activation"), str):
-        config["activation"] = twin_activation(config["activation"])
-    return twin_class.from_config(config)
+    if not type(layer).__module__.startswith("keras."):
+        raise ValueError(
+            f"it is not a layer of Keras; pass custom_layers={{{kind}: ...}} with a tf_keras layer class that does the "
+            "same, or with masslib.bridge.carry"
+        )
+    if kind in _REFUSED:
+        raise ValueError(_REFUSED[kind])
+    if getattr(layer, "quantization_mode", None):
+        raise ValueError("its weights are quantized already; start from the float model")
+    if getattr(layer, "stateful", False):
+        raise ValueError("stateful=True: what it remembers between batches cannot cross")
+    return _built_in(layer, name)
 
 
 def twin_object(value: Any) -> Any:
@@ -51,23 +79,90 @@ def twin_object(value: Any) -> Any:
         return value
     if not ("class_name" in value and "config" in value):
         return {key: twin_object(item) for key, item in value.items()}
-    name, config = value["class_name"], value["config"]
+    name, config, module = value["class_name"], value["config"], value.get("module") or ""
     if name.endswith("DTypePolicy"):
         return config["name"]
     if name == "function":
-        return config
-    modules = ("initializers", "regularizers", "constraints", "losses", "metrics", "optimizers")
-    for module in [*(getattr(tf_keras, module) for module in modules), tf_keras.optimizers.schedules]:
-        if hasattr(module, name):
-            twin_class = getattr(module, name)
-            return twin_class.from_config(_known(twin_class, config))
-    raise ValueError(f"tf_keras has no {name}")
+        return _function(value)
+    if module == "keras.layers":
+        import keras
+
+        return twin_layer(keras.saving.deserialize_keras_object(value))
+    found: Any = tf_keras
+    for part in module.split(".")[1:]:
+        found = getattr(found, part, None)
+    if not module.startswith("keras.") or not hasattr(found, name):
+        raise ValueError(f"tf_keras has no {name}")
+    twin_class = getattr(found, name)
+    return twin_class.from_config(_known(twin_class, config))
 
 
-def _known(twin_class: type, config: dict[str, Any]) -> dict[str, Any]:
-    """Keep the arguments that the tf_keras class takes; Keras 3 configs carry more."""
+def _custom(layer: keras.layers.Layer, twin: type | Callable[[Any], Any]) -> tf_keras.layers.Layer:
+    import tf_keras
+
+    if isinstance(twin, type) and issubclass(twin, tf_keras.layers.Layer):
+        return twin.from_config(_known(twin, layer.get_config()))
+    made = twin(layer) if callable(twin) and not isinstance(twin, type) else twin
+    if not isinstance(made, tf_keras.layers.Layer):
+        raise ValueError(
+            f"custom_layers has {twin!r} for it, expected a tf_keras layer class, or a function that returns a "
+            "tf_keras layer"
+        )
+    return made
+
+
+def _named(layer: tf_keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
+    """TFMOT copies layers in the same way: a layer that cannot be made again from its config is found here."""
+    return layer if layer.name == name else type(layer).from_config(layer.get_config() | {"name": name})
+
+
+def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
+    import tf_keras
+
+    kind = type(layer).__name__
+    twin_class = normalization() if kind == "Normalization" else getattr(tf_keras.layers, kind, None)
+    missing = twin_class is None or kind in _CARRIED or type(layer).__module__.startswith(_CARRIED_MODULE)
+    renamed = _RENAMED.get(kind, {})
+    config = {renamed.get(key, key): value for key, value in layer.get_config().items()}
+    if missing or _unknown_settings(layer, twin_class, config):
+        return _named(carry(layer), name)
+    config |= {key: _activation(config[key]) for key in _ACTIVATIONS if key in config}
+    return twin_class(**_known(twin_class, config) | {"name": name})
+
+
+def _unknown_settings(layer: keras.layers.Layer, twin_class: type, config: dict[str, Any]) -> set[str]:
+    """Name the settings that tf_keras has no argument for, and that do not have their default."""
+    ours = inspect.signature(type(layer).__init__).parameters
+    unknown = config.keys() & ours.keys() - _arguments(twin_class) - _HARMLESS
+    return {key for key in unknown if config[key] != ours[key].default}
+
+
+def _activation(value: Any) -> Any:
+    if isinstance(value, dict) and value["class_name"] == "function":
+        raise ValueError(
+            f"its activation is a function of your own, {value['config']!r}; use a layer class in its place"
+        )
+    return twin_activation(value) if isinstance(value, str) else twin_object(value)
+
+
+def _function(value: dict[str, Any]) -> Any:
+    """Return the name of a function of Keras, or a function of the user's own as it is: both Keras can call it."""
+    import keras
+
+    if value["module"] == "builtins" or value["module"].startswith("keras."):
+        return value["config"]
+    return keras.saving.deserialize_keras_object(value)
+
+
+def _arguments(twin_class: type) -> set[str]:
     known = {"name", "trainable", "dtype"} if hasattr(twin_class, "call") else set()
     for base in twin_class.__mro__:
         if "__init__" in base.__dict__:
             known |= set(inspect.signature(base.__init__).parameters)
-    return {key: twin_object(value) for key, value in config.items() if key in known}
+    return known
+
+
+def _known(twin_class: type, config: dict[str, Any]) -> dict[str, Any]:
+    """Keep the arguments that the tf_keras class takes; Keras 3 configs carry more."""
+    known = _arguments(twin_class)
+    return {key: value if callable(value) else twin_object(value) for key, value in config.items() if key in known}

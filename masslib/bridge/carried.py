@@ -1,0 +1,157 @@
+"""Layers and operations of Keras 3 that tf_keras lacks, run as they are inside of a tf_keras model."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
+
+_TENSOR = "masslib tensor "
+
+
+def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
+    """Return a tf_keras layer that runs a copy of a Keras 3 layer, with weights of its own.
+
+    What Keras 3 computes with TensorFlow, tf_keras can train as well. TFMOT takes such a layer for one that it does
+    not know: it is neither pruned nor clustered, and stays in float under `QuantizeAware`.
+
+    Use it as a value of `custom_layers` in `to_tf_keras`, `diagnose` and `compress`.
+
+    Args:
+        layer: A Keras 3 layer that `keras.saving` can copy: it has a `get_config`, and its class stands in a module or
+            is decorated with `keras.saving.register_keras_serializable()`.
+
+    Returns:
+        The tf_keras layer, of the same name, not built yet.
+
+    Raises:
+        ValueError: If the layer cannot be copied.
+
+    Example:
+        >>> import keras, masslib
+        >>> @keras.saving.register_keras_serializable()
+        ... class Scale(keras.layers.Layer):
+        ...     def build(self, shape):
+        ...         self.scale = self.add_weight(shape=shape[-1:])
+        ...     def call(self, x):
+        ...         return x * self.scale
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), Scale()])
+        >>> twin = masslib.bridge.to_tf_keras(model, custom_layers={Scale: masslib.bridge.carry})
+        >>> len(twin.weights)
+        3
+    """
+    return carrier()(_written(layer), name=layer.name)
+
+
+def carry_operation(operation: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Apply an operation of Keras 3, such as `keras.ops.reshape`, to tensors of tf_keras and to constants."""
+    import keras
+
+    tensors: list[Any] = []
+
+    def slot(value: Any) -> Any:
+        if not is_tensor(value):
+            return value
+        tensors.append(value)
+        return f"{_TENSOR}{len(tensors) - 1}"
+
+    arguments = keras.tree.map_structure(slot, [list(args), kwargs])
+    return carrier()(_written(operation), _written(arguments), name=name)(tensors)
+
+
+def is_tensor(value: Any) -> bool:
+    """Tell whether this is an output of a tf_keras layer in a functional model."""
+    import tf_keras
+
+    try:
+        return tf_keras.backend.is_keras_tensor(value)
+    except ValueError:  # which it raises for what is no tensor at all
+        return False
+
+
+@cache
+def carrier() -> Any:
+    """Return the tf_keras layer class; the first call makes it known to tf_keras, so that models load."""
+    import keras
+    import tensorflow as tf
+    import tf_keras
+
+    @tf_keras.saving.register_keras_serializable(package="masslib")
+    class Carried(tf_keras.layers.Layer):
+        def __init__(self, carried: str, arguments: str | None = None, **kwargs: Any):
+            inner = _read(carried)
+            kwargs.setdefault("trainable", getattr(inner, "trainable", True))
+            super().__init__(**kwargs, autocast=False)
+            self.carried, self.arguments = carried, arguments
+            # tf_keras would take a layer, of Keras 3 too, for a part of this one, and count its variables twice.
+            self._inner = lambda: inner
+            self._call = tf.autograph.experimental.do_not_convert(inner)
+            self._trains = "training" in inspect.signature(inner.call).parameters
+            self._own, self._state = [], []
+            self.supports_masking = True
+
+        def call(self, inputs: Any, *args: Any, training: Any = None, **kwargs: Any) -> Any:
+            args = [inputs, *args]
+            if self.arguments is not None:
+                args, kwargs = _filled(_read(self.arguments), inputs)
+            elif self._trains:
+                kwargs["training"] = training
+            outputs = self._call(*args, **kwargs)
+            if not self._own:
+                inner = self._inner()
+                self._own = [variable.value for variable in getattr(inner, "weights", [])]
+                # Such as the seed of a dropout, which is not counted among the weights.
+                own = {id(variable) for variable in getattr(inner, "weights", [])}
+                self._state = [v.value for v in getattr(inner, "variables", []) if id(v) not in own]
+            return outputs
+
+        @property
+        def weights(self) -> list[Any]:
+            """In the order of Keras 3."""
+            return list(self._own)
+
+        def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+            return mask if getattr(self._inner(), "supports_masking", False) else None
+
+        @property
+        def kind(self) -> str:
+            return type(self._inner()).__name__
+
+        def get_config(self) -> dict[str, Any]:
+            return super().get_config() | {"carried": self.carried, "arguments": self.arguments}
+
+    def _filled(arguments: Any, tensors: Any) -> Any:
+        def fill(value: Any) -> Any:
+            slot = isinstance(value, str) and value.startswith(_TENSOR)
+            return tensors[int(value.removeprefix(_TENSOR))] if slot else value
+
+        return keras.tree.map_structure(fill, arguments)
+
+    return Carried
+
+
+def _written(value: Any) -> str:
+    """Tell how to make the object again, and prove that it can be."""
+    import keras
+
+    try:
+        written = json.dumps(keras.saving.serialize_keras_object(value))
+        _read(written)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), "").strip()
+        raise ValueError(
+            f"it cannot be copied ({reason}); give it a get_config() and decorate its class with "
+            "@keras.saving.register_keras_serializable()"
+        ) from error
+    return written
+
+
+def _read(written: str) -> Any:
+    import keras
+
+    return keras.saving.deserialize_keras_object(json.loads(written))

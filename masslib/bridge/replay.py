@@ -1,0 +1,137 @@
+"""The graph of a Keras 3 model, called once more, node by node, with layers of tf_keras beside its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from masslib.bridge.operations import twin_operation
+from masslib.bridge.translate import CustomLayers, twin_layer
+
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
+
+
+class Replay:
+    """Calls a Keras 3 copy of a model and the tf_keras twins of its layers side by side.
+
+    Attributes:
+        problems: Name of a layer -> why it has no twin. The replay goes on behind such a layer, to find them all.
+    """
+
+    def __init__(self, custom_layers: CustomLayers | None = None) -> None:
+        self.problems: dict[str, str] = {}
+        self._custom_layers = custom_layers
+        self._layers: dict[str, Any] = {}
+        self._seen: dict[int, str] = {}
+        self._tensors: dict[int, Any] = {}
+        self._kept: list[Any] = []  # an id is only unique while its tensor is alive
+
+    def run(self, model: keras.Model) -> tuple[keras.Model, tf_keras.Model] | None:
+        """Return the copy, which has fresh weights, and the twin; or None if there are problems."""
+        import keras
+        import tf_keras
+
+        if not self._prepare(model, ""):
+            return None
+        twin_inputs = keras.tree.map_structure(_twin_input, functional(model).input)
+        reference, outputs = self._walk(model, keras.tree.flatten(twin_inputs), prefix="")
+        return None if self.problems else (reference, tf_keras.Model(twin_inputs, outputs, name=model.name))
+
+    def _prepare(self, model: keras.Model, prefix: str) -> bool:
+        """Make the twins of all layers; tell whether the graph can be replayed to find what else is wrong."""
+        import keras
+
+        copied = True
+        for layer in nodes(model):
+            name = prefix + layer.name
+            if self._seen.setdefault(id(layer), name) != name:
+                reason = f"it is the layer {self._seen[id(layer)]!r} as well; share layers inside of one model only"
+                self.problems[name] = reason
+            elif isinstance(layer, keras.Model):
+                copied &= self._prepare(layer, f"{name}/")
+            elif isinstance(layer, keras.layers.InputLayer):
+                if layer.dtype == "string" or getattr(layer, "sparse", False) or getattr(layer, "ragged", False):
+                    self.problems[name] = "InputLayer: only dense inputs of numbers can cross"
+            elif isinstance(layer, keras.layers.Layer):
+                copied &= self._make(layer, name)
+        return copied
+
+    def _make(self, layer: keras.layers.Layer, name: str) -> bool:
+        """Make the twin of a layer; tell whether the layer itself can be copied."""
+        try:
+            self._layers[name] = twin_layer(layer, name, self._custom_layers)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            self._report(name, layer, error)
+        if type(layer).__module__.startswith("keras.") and type(layer).__name__ != "Lambda":
+            return True
+        try:
+            type(layer).from_config(layer.get_config())
+        except (TypeError, ValueError, NotImplementedError) as error:
+            self._report(name, layer, error)
+            return False
+        return True
+
+    def _walk(self, model: keras.Model, twin_inputs: list[Any], prefix: str) -> tuple[keras.Model, Any]:
+        import keras
+
+        model = functional(model)
+        inputs = keras.tree.map_structure(
+            lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), model.input
+        )
+        self._pair(inputs, twin_inputs)
+
+        def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            outputs = layer(*args, **kwargs)
+            self._pair(outputs, self._call_twin(layer, prefix + layer.name, args, kwargs, outputs))
+            return outputs
+
+        reference = keras.models.clone_model(model, input_tensors=inputs, call_function=call)
+        return reference, keras.tree.map_structure(lambda tensor: self._tensors[id(tensor)], reference.output)
+
+    def _call_twin(self, layer: Any, name: str, args: tuple, kwargs: dict[str, Any], outputs: Any) -> Any:
+        import keras
+
+        args, kwargs = keras.tree.map_structure(lambda value: self._tensors.get(id(value), value), (args, kwargs))
+        kwargs = {key: value for key, value in kwargs.items() if value is not None}
+        if isinstance(layer, keras.Model):
+            return self._walk(layer, keras.tree.flatten(args), f"{name}/")[1]
+        if name not in self.problems:
+            try:
+                if not isinstance(layer, keras.layers.Layer):
+                    return twin_operation(layer, name, args, kwargs)
+                return self._layers[name](*args, **kwargs)
+            except Exception as error:  # whatever a layer raises when it is called; it is told with all the others
+                self._report(name, layer, error)
+        return keras.tree.map_structure(_twin_input, outputs)
+
+    def _report(self, name: str, layer: Any, error: Exception) -> None:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+        self.problems.setdefault(name, f"{type(layer).__name__}: {reason}")
+
+    def _pair(self, tensors: Any, twins: Any) -> None:
+        import keras
+
+        for tensor, twin in zip(keras.tree.flatten(tensors), keras.tree.flatten(twins), strict=True):
+            self._tensors[id(tensor)] = twin
+            self._kept.append(tensor)
+
+
+def nodes(model: keras.Model) -> list[Any]:
+    """Return the layers of a Keras 3 model and the operations between them that are not layers."""
+    return getattr(model, "operations", None) or model.layers
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """View a Sequential model as a functional one, with the same layers."""
+    import keras
+
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return model
+
+
+def _twin_input(tensor: keras.KerasTensor) -> Any:
+    import tf_keras
+
+    return tf_keras.Input(tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=tensor.name)
