@@ -65,7 +65,9 @@ class Comparison:
         return self.table.to_string(formatters=_FORMATS)
 
     def _repr_html_(self) -> str:
-        return self.table.to_html(formatters=_FORMATS, border=0)
+        shown = self.table.to_html(formatters=_FORMATS, border=0)
+        # Else Jupyter breaks the names of the recipes into several lines to save width.
+        return shown.replace("<th>", '<th style="white-space: nowrap">')
 
 
 _FORMATS = {

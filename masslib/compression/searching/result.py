@@ -68,7 +68,9 @@ class Search:
         return f"{self._title()}\n{self._shown().to_string(formatters=_FORMATS)}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self._title()}</p>{self._shown().to_html(formatters=_FORMATS, border=0)}"
+        shown = self._shown().to_html(formatters=_FORMATS, border=0)
+        # Else Jupyter breaks the names of the trials into several lines to save width.
+        return f"<p>{self._title()}</p>" + shown.replace("<th>", '<th style="white-space: nowrap">')
 
     def _shown(self) -> pd.DataFrame:
         return self.table.drop(columns=["recipe", "note"])
