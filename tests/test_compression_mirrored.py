@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import masslib
-from masslib import Cluster, Prune, QuantizeAware, compress, export, measure, models
+from masslib import Cluster, Distill, LowRank, Prune, PruneChannels, QuantizeAware, compress, export, measure, models
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +69,26 @@ def test_no_replica_is_left_without_rows(digits, mirrored):
     with pytest.warns(UserWarning, match="1 of 65 rows are left out of every epoch"):
         small = compress(model, Prune(0.5, epochs=2), digits.train.take(65), batch_size=64, verbose=False)
     assert all(np.isfinite(weights).all() for weights in small.model.get_weights())
+
+
+def test_two_replicas_rebuild_a_model_as_one_does(digits, mirrored):
+    def student():
+        return models.mlp(digits.input_shape, digits.num_classes, hidden=(40, 32), seed=1)
+
+    few = {"max_steps": 6, "learning_rate": 0.05}
+    recipe = [
+        Distill(student, features={"dense2": "dense2"}, **few),
+        PruneChannels({"dense1": 0.25}, **few),
+        LowRank({"dense1": 8}, **few),
+    ]
+    found = []
+    for strategy in (masslib.strategy("default"), mirrored):
+        with strategy.scope():
+            model = models.mlp(digits.input_shape, digits.num_classes, hidden=(64, 32))
+            model.compile(optimizer=keras.optimizers.SGD(0.1), loss="sparse_categorical_crossentropy")
+        found.append(compress(model, recipe, digits.train.take(1024), batch_size=64, verbose=False).model)
+    one, two = found
+    assert two.distribute_strategy.num_replicas_in_sync == 2
+    assert [weight.shape for weight in one.weights][:2] == [(64, 8), (8, 30)]
+    for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)

@@ -88,7 +88,8 @@ class PruneChannels(Rebuilding):
             elif not reasons[name]:
                 reasons[name] = f"{value_of(self.fraction, name):.0%} of its {len(own)} channels are less than one"
         _, skipped = split(self, reasons)
-        result = rebuilt(model, lambda layer, name: _narrower(layer, name, channels, removed))
+        with model.distribute_strategy.scope():
+            result = rebuilt(model, lambda layer, name: _narrower(layer, name, channels, removed))
         tuner.fit_rebuilt(result, self)
         return result, skipped
 

@@ -82,15 +82,17 @@ class Distill(Rebuilding):
         from masslib.compression import distillation_losses as losses
 
         settings = tuner.compile_config(self.learning_rate)
-        student = self._built()
-        activation = self._activation(model, student, settings["loss"])
-        teachings = [losses.SoftTargets(activation, self.temperature)]
-        teachings += [losses.Features(*names) for names in (self.features or {}).items()]
-        distiller = keras.distillation.Distiller(model, student, teachings, student_loss_weight=1 - self.alpha)
-        compiled = keras.saving.deserialize_keras_object(settings)
-        distiller.compile(compiled["optimizer"], losses.Labels(compiled["loss"]))
+        with model.distribute_strategy.scope():
+            student = self._built()
+            activation = self._activation(model, student, settings["loss"])
+            teachings = [losses.SoftTargets(activation, self.temperature)]
+            teachings += [losses.Features(*names) for names in (self.features or {}).items()]
+            distiller = keras.distillation.Distiller(model, student, teachings, student_loss_weight=1 - self.alpha)
+            compiled = keras.saving.deserialize_keras_object(settings)
+            distiller.compile(compiled["optimizer"], losses.Labels(compiled["loss"]))
         tuner.run(distiller, self)
-        student.compile_from_config(settings)
+        with model.distribute_strategy.scope():
+            student.compile_from_config(settings)
         return student, {}
 
     def _built(self) -> keras.Model:

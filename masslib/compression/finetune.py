@@ -66,7 +66,8 @@ class Tuner:
 
     def fit_rebuilt(self, model: keras.Model, training: Training) -> None:
         """Compile and fine-tune a Keras 3 model in place."""
-        model.compile_from_config(self.compile_config(training.learning_rate))
+        with self.model.distribute_strategy.scope():
+            model.compile_from_config(self.compile_config(training.learning_rate))
         self.run(model, training)
 
     def run(self, model: keras.Model, training: Training) -> None:

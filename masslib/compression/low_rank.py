@@ -96,7 +96,8 @@ class LowRank(Rebuilding):
         def replace(layer: keras.layers.Layer, name: str) -> Any:
             return self._factorized(layer, name) if name in chosen else None
 
-        result = rebuilt(model, replace)
+        with model.distribute_strategy.scope():
+            result = rebuilt(model, replace)
         tuner.fit_rebuilt(result, self)
         return result, skipped
 

@@ -89,10 +89,10 @@ def _rebuilt(model: keras.Model, steps: tuple[Step, ...], tuner: Tuner) -> tuple
     skipped: dict[str, str] = {}
     with model.distribute_strategy.scope():
         result = copied(model)
-        for step in steps:
-            if isinstance(step, Rebuilding):
-                result, left_alone = step.rebuild(result, tuner)
-                skipped |= _told_by(step, left_alone)
+    for step in steps:
+        if isinstance(step, Rebuilding):
+            result, left_alone = step.rebuild(result, tuner)
+            skipped |= _told_by(step, left_alone)
     return result, skipped
 
 

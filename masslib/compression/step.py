@@ -75,7 +75,7 @@ class Rebuilding(Training):
     def rebuild(self, model: keras.Model, tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
         """Return a new, compiled and fine-tuned model, and the layers left alone with the reason.
 
-        `compress` calls it in the scope of the model's strategy.
+        What has variables is made in the scope of the model's strategy; `masslib.fit` trains outside of it.
         """
         raise NotImplementedError
 
