@@ -61,6 +61,8 @@ def test_the_file_of_two_replicas_keeps_what_every_step_has_won(compressed, digi
     assert np.abs(export.load(path).predict(x) - small.model(x, training=False)).mean() < 0.01
 
 
+# TFMOT's import, where this test runs alone
+@pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning")
 def test_no_replica_is_left_without_rows(digits, mirrored):
     with mirrored.scope():
         model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.BatchNormalization()])

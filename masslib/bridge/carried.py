@@ -126,6 +126,8 @@ def carrier() -> Any:
             return super().get_config() | {"carried": self.carried, "arguments": self.arguments}
 
     def _filled(arguments: Any, tensors: Any) -> Any:
+        tensors = tensors if isinstance(tensors, list | tuple) else [tensors]  # as a copy of the model passes one
+
         def fill(value: Any) -> Any:
             slot = isinstance(value, str) and value.startswith(_TENSOR)
             return tensors[int(value.removeprefix(_TENSOR))] if slot else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.operations import twin_operation
@@ -93,14 +94,13 @@ class Replay:
         import keras
 
         args, kwargs = keras.tree.map_structure(lambda value: self._tensors.get(id(value), value), (args, kwargs))
-        kwargs = {key: value for key, value in kwargs.items() if value is not None}
         if isinstance(layer, keras.Model):
             return self._walk(layer, keras.tree.flatten(args), f"{name}/")[1]
         if name not in self.problems:
             try:
                 if not isinstance(layer, keras.layers.Layer):
                     return twin_operation(layer, name, args, kwargs)
-                return self._layers[name](*args, **kwargs)
+                return self._layers[name](args[0], **_named(layer, args, kwargs))
             except Exception as error:  # whatever a layer raises when it is called; it is told with all the others
                 self._report(name, layer, error)
         return keras.tree.map_structure(_twin_input, outputs)
@@ -115,6 +115,17 @@ class Replay:
         for tensor, twin in zip(keras.tree.flatten(tensors), keras.tree.flatten(twins), strict=True):
             self._tensors[id(tensor)] = twin
             self._kept.append(tensor)
+
+
+def _named(layer: keras.layers.Layer, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Name the arguments behind the first: a copy of a tf_keras model forgets those without a name.
+
+    `training` is left to the model, as Keras 3 leaves it: what a layer was called with in the graph, its default in
+    most cases, gives way to what the model is called with. In tf_keras it would not.
+    """
+    bound = inspect.signature(layer.call).bind(*args)
+    named = dict(list(bound.arguments.items())[1:]) | kwargs
+    return {key: value for key, value in named.items() if value is not None and key != "training"}
 
 
 def nodes(model: keras.Model) -> list[Any]:

@@ -33,7 +33,8 @@ _REFUSED = {
     "Hashing": _TEXT,
     "HashedCrossing": _TEXT,
 }
-_CARRIED = ("SpectralNormalization",)  # whose weights have another order in tf_keras
+# Weights in another order, or integers that tf_keras makes of another type
+_CARRIED = ("SpectralNormalization", "IntegerLookup")
 _CARRIED_MODULE = "keras.src.layers.preprocessing.image_preprocessing"  # whose settings differ from those of tf_keras
 
 
