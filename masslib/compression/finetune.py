@@ -60,9 +60,10 @@ class Tuner:
         import tf_keras
 
         bridge.compile_like(twin, self.model, learning_rate=training.learning_rate)
+        batches = self._batches(training)  # not in quiet(), for it tells of rows left out
         # tf_keras warns of kernels without gradients, which TFMOT computes from the centroids.
         with self._progress(training, tf_keras.callbacks.Callback) as watcher, quiet():
-            twin.fit(self._batches(training), verbose=0, callbacks=[*(callbacks or []), watcher])
+            twin.fit(batches, verbose=0, callbacks=[*(callbacks or []), watcher])
 
     def fit_rebuilt(self, model: keras.Model, training: Training) -> None:
         """Compile and fine-tune a Keras 3 model in place."""
