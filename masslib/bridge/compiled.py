@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from masslib.bridge.translate import twin_object
+from masslib.bridge.translate import twin_object, unknown_settings
 
 if TYPE_CHECKING:
     import keras
     import tf_keras
+
+# Names that only `compile` understands, by the shape of the outputs
+_CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
 
 
 def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: float | None = None) -> None:
@@ -22,7 +27,7 @@ def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: flo
         learning_rate: Replaces the optimizer's learning rate or schedule if given.
 
     Raises:
-        ValueError: If `model` was not compiled, or one of the objects has no tf_keras counterpart.
+        ValueError: If `model` was not compiled, or some of the objects have no tf_keras counterpart (all are listed).
 
     Example:
         >>> import masslib
@@ -36,12 +41,97 @@ def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: flo
     config = model.get_compile_config() if getattr(model, "compiled", False) else None
     if not config:
         raise ValueError(f"model {model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first")
+    problems: list[str] = []
+    settings = {
+        "optimizer": _each(config["optimizer"], lambda value: _optimizer(value, learning_rate), problems),
+        "loss": _each(config["loss"], _losses(model), problems),
+        "metrics": _each(config["metrics"], _metric, problems),
+        "weighted_metrics": _each(config["weighted_metrics"], _metric, problems),
+    }
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise ValueError(
+            f"{len(problems)} thing(s) that {model.name!r} was compiled with have no tf_keras counterpart:{listed}"
+            "\nCompile it with others before it is compressed; that does not change its weights."
+        )
+    twin.compile(**settings, loss_weights=config["loss_weights"])
+
+
+def _each(value: Any, translate: Callable[[Any], Any], problems: list[str]) -> Any:
+    """Translate every object in lists and dicts of them, and note what has no counterpart."""
+    if isinstance(value, list | tuple):
+        return [_each(item, translate, problems) for item in value]
+    if isinstance(value, dict) and "class_name" not in value:
+        return {key: _each(item, translate, problems) for key, item in value.items()}
+    try:
+        return translate(value)
+    except ValueError as error:
+        problems.append(str(error).splitlines()[0])
+        return None
+
+
+def _optimizer(value: dict[str, Any], learning_rate: float | None) -> Any:
+    import keras
+    import tf_keras
+
+    name, config = value["class_name"], dict(value["config"])
+    if name == "LossScaleOptimizer":
+        inner = _optimizer(config["inner_optimizer"], learning_rate)
+        scale, steps = config["initial_scale"], config["dynamic_growth_steps"]
+        return tf_keras.mixed_precision.LossScaleOptimizer(inner, initial_scale=scale, dynamic_growth_steps=steps)
     if learning_rate is not None:
-        config["optimizer"]["config"]["learning_rate"] = learning_rate
-    twin.compile(
-        optimizer=twin_object(config["optimizer"]),
-        loss=twin_object(config["loss"]),
-        loss_weights=config["loss_weights"],
-        metrics=twin_object(config["metrics"]),
-        weighted_metrics=twin_object(config["weighted_metrics"]),
-    )
+        config["learning_rate"] = learning_rate
+    twin = twin_object(value | {"config": config})
+    unknown = unknown_settings(getattr(keras.optimizers, name), type(twin), config)
+    if unknown:
+        listed = ", ".join(f"{key}={config[key]!r}" for key in sorted(unknown))
+        raise ValueError(f"tf_keras has no {name}({listed})")
+    return twin
+
+
+def _losses(model: keras.Model) -> Callable[[Any], Any]:
+    """Functions of the user's own are written by name only, but the model still holds them."""
+    import keras
+
+    own = {function.__name__: function for function in keras.tree.flatten(model.loss) if inspect.isfunction(function)}
+
+    def translate(value: Any) -> Any:
+        name = _function_name(value)
+        return _by_name(name, "losses", own) if name else twin_object(value)
+
+    return translate
+
+
+def _metric(value: Any) -> Any:
+    name = _function_name(value)
+    return _by_name(name, "metrics", {}) if name and name not in _CHOSEN_BY_SHAPE else twin_object(value)
+
+
+def _function_name(value: Any) -> str | None:
+    if isinstance(value, dict) and value["class_name"] == "function":
+        return value["config"]
+    return value if isinstance(value, str) else None
+
+
+def _by_name(name: str, module: str, own: dict[str, Any]) -> Any:
+    """Return the name if tf_keras knows it, else the function, which tf_keras can call like one of its own."""
+    import keras
+    import tf_keras
+
+    if name in own and not hasattr(getattr(keras, module), name):
+        return own[name]
+    try:
+        getattr(tf_keras, module).get(name)
+    except ValueError:
+        pass
+    else:
+        return name
+    try:
+        function = keras.saving.get_registered_object(name) or getattr(keras, module).get(name)
+    except ValueError as error:
+        raise ValueError(
+            f"the function {name!r}; decorate it with @keras.saving.register_keras_serializable()"
+        ) from error
+    if not inspect.isfunction(function):
+        raise ValueError(f"tf_keras has no {type(function).__name__}")
+    return function

@@ -5,28 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from masslib.bridge import support
-from masslib.bridge.equality import leaves
-from masslib.bridge.graph import to_tf_keras, unsupported_layers
+from masslib.bridge.graph import UnsupportedLayers, to_tf_keras
+from masslib.bridge.replay import named_nodes
+from masslib.bridge.translate import CustomLayers
 
 if TYPE_CHECKING:
     import keras
     import pandas as pd
 
 
-def diagnose(model: keras.Model, *, min_share: float = support.MIN_SHARE) -> pd.DataFrame:
-    """Tell for every layer whether it can be bridged, pruned, clustered and quantized, and why not.
+_TECHNIQUES = {
+    "prune": support.prunable,
+    "cluster": support.clusterable,
+    "quantize": lambda twin, min_share: support.quantizable(twin),
+}
+
+
+def diagnose(
+    model: keras.Model, *, custom_layers: CustomLayers | None = None, min_share: float = support.MIN_SHARE
+) -> pd.DataFrame:
+    """Tell for every layer whether it can be bridged, pruned, clustered, quantized and factorized, and why not.
 
     The steps of a recipe decide by the same rules, so what this table says is what `compress` will do.
 
     Args:
         model: A built Sequential or functional Keras 3 model. It is not changed, nor trained.
-        min_share: As in `Prune` and `Cluster`.
+        custom_layers: As in `compress`.
+        min_share: As in `Prune`, `Cluster` and `LowRank`.
 
     Returns:
-        One row per layer, indexed by its name (`outer/inner` inside of nested models). Columns: `type`; `weights`
-        (a count) and `share` (a fraction of the model's); `bridges`, `prunes`, `clusters`, `quantizes` (booleans);
-        `why_not` (text). A layer that does not bridge keeps the whole model from TFMOT; a layer that does not
-        quantize stays in float under `QuantizeAware`.
+        One row per layer, or operation between layers, indexed by its name (`outer/inner` inside of nested models).
+        Columns: `type`; `weights` (a count) and `share` (a fraction of the model's); `bridges`, `prunes`,
+        `clusters`, `quantizes`, `factorizes` (booleans); `why_not` (text). A layer that does not bridge keeps the
+        whole model from TFMOT; a layer that does not quantize stays in float under `QuantizeAware`; `LowRank` works
+        without the bridge.
 
     Raises:
         TypeError: If `model` is not a Keras 3 model whose graph can be read.
@@ -37,24 +49,23 @@ def diagnose(model: keras.Model, *, min_share: float = support.MIN_SHARE) -> pd.
         >>> table.loc["conv1", ["prunes", "quantizes"]].to_list()
         [False, True]
         >>> table.loc["conv1", "why_not"]
-        'prune, cluster: holds 0.00% of the weights, less than min_share=1.00%'
+        'prune, cluster, factorize: holds 0.00% of the weights, less than min_share=1.00%'
     """
     import pandas as pd
 
-    problems = unsupported_layers(model)
-    reasons: dict[str, dict[str, str]] = {"bridge": problems}
-    if problems:
-        others = f"the model does not bridge, because of {', '.join(problems)}"
-        for technique in ("prune", "cluster", "quantize"):
-            reasons[technique] = dict.fromkeys(leaves(model), others)
+    try:
+        twin = to_tf_keras(model, custom_layers)
+    except UnsupportedLayers as error:
+        others = f"the model does not bridge, because of {', '.join(error.problems)}"
+        reasons = {"bridge": error.problems}
+        reasons |= {technique: dict.fromkeys(named_nodes(model), others) for technique in _TECHNIQUES}
     else:
-        twin = to_tf_keras(model)
-        reasons["prune"] = support.prunable(twin, min_share)
-        reasons["cluster"] = support.clusterable(twin, min_share)
-        reasons["quantize"] = support.quantizable(twin)
+        reasons = {"bridge": {}}
+        reasons |= {technique: supported(twin, min_share) for technique, supported in _TECHNIQUES.items()}
+    reasons["factorize"] = support.factorizable(model, min_share)
     rows = {
         name: _row(name, layer, model.count_params(), reasons)
-        for name, layer in leaves(model).items()
+        for name, layer in named_nodes(model).items()
         if type(layer).__name__ != "InputLayer"
     }
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -74,5 +85,6 @@ def _row(name: str, layer: keras.layers.Layer, total: int, reasons: dict[str, di
         "prunes": reasons["prune"].get(name) == "",
         "clusters": reasons["cluster"].get(name) == "",
         "quantizes": reasons["quantize"].get(name) == "",
+        "factorizes": reasons["factorize"].get(name) == "",
         "why_not": "; ".join(f"{', '.join(techniques)}: {reason}" for reason, techniques in why.items()),
     }

@@ -13,9 +13,25 @@ if TYPE_CHECKING:
     import keras
     import tf_keras
 
+
 _WHAT_TO_DO = (
     "Replace these layers by built-in ones, name theirs in custom_layers, or leave their part of the model out."
 )
+
+
+class UnsupportedLayers(ValueError):
+    """Layers of a model cannot be rebuilt in tf_keras.
+
+    Attributes:
+        problems: Name of a layer -> the reason.
+    """
+
+    def __init__(self, model: keras.Model, problems: dict[str, str]):
+        listed = "".join(f"\n  {name}: {reason}" for name, reason in problems.items())
+        super().__init__(
+            f"{len(problems)} layer(s) of {model.name!r} have no tf_keras counterpart:{listed}\n{_WHAT_TO_DO}"
+        )
+        self.problems = problems
 
 
 def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -> tf_keras.Model:
@@ -46,13 +62,12 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
         >>> [layer.name for layer in twin.layers]
         ['input', 'dense1', 'dense2', 'dense3']
     """
+    _check_type(model)
     replay = Replay(custom_layers)
-    reference, twin = _replayed(model, replay) or (None, None)
+    with quiet():
+        reference, twin = replay.run(model) or (None, None)
     if replay.problems:
-        listed = "\n".join(f"  {name}: {reason}" for name, reason in replay.problems.items())
-        raise ValueError(
-            f"{len(replay.problems)} layer(s) of {model.name!r} have no tf_keras counterpart:\n{listed}\n{_WHAT_TO_DO}"
-        )
+        raise UnsupportedLayers(model, replay.problems)
     randomize(reference)
     copy_weights(reference, twin)
     check_answers(reference, twin)
@@ -90,19 +105,6 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
     copy_weights(model, result)
     check_answers(functional(result), model)
     return result
-
-
-def unsupported_layers(model: keras.Model, custom_layers: CustomLayers | None = None) -> dict[str, str]:
-    """Name the layers of a Keras 3 model that cannot be rebuilt in tf_keras, each with the reason."""
-    replay = Replay(custom_layers)
-    _replayed(model, replay)
-    return replay.problems
-
-
-def _replayed(model: keras.Model, replay: Replay) -> tuple[keras.Model, tf_keras.Model] | None:
-    _check_type(model)
-    with quiet():
-        return replay.run(model)
 
 
 def _check_type(model: Any) -> None:

@@ -128,6 +128,15 @@ def _named(layer: keras.layers.Layer, args: tuple, kwargs: dict[str, Any]) -> di
     return {key: value for key, value in named.items() if value is not None and key != "training"}
 
 
+def named_nodes(model: keras.Model, prefix: str = "") -> dict[str, Any]:
+    """Return layers and operations by name, those of nested models as `outer/inner`."""
+    found: dict[str, Any] = {}
+    for node in nodes(model):
+        nested = hasattr(node, "layers") and hasattr(node, "inputs")
+        found |= named_nodes(node, f"{prefix}{node.name}/") if nested else {prefix + node.name: node}
+    return found
+
+
 def nodes(model: keras.Model) -> list[Any]:
     """Return the layers of a Keras 3 model and the operations between them that are not layers."""
     return getattr(model, "operations", None) or model.layers

@@ -1,4 +1,4 @@
-"""Which layers of a tf_keras model each technique of TFMOT can treat, and why not.
+"""Which layers of a model each technique can treat, and why not.
 
 The steps of a recipe and `diagnose` ask the same functions. Each returns name -> reason, with an empty reason for
 the layers that will be treated.
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from masslib.bridge.equality import leaves
 from masslib.bridge.toolkit import tfmot
 
 if TYPE_CHECKING:
+    import keras
     import tf_keras
 
 MIN_SHARE = 0.01
@@ -25,6 +27,7 @@ _ACTIVATIONS = {"linear", "relu", "softmax", "sigmoid", "tanh", "swish", "gelu"}
 PRESERVABLE = ("Conv2D", "Dense")
 """Layers whose zeros and clusters TFMOT can keep while it trains them for quantization."""
 
+_FACTORIZABLE = ("Dense", "Conv1D", "Conv2D", "Conv3D")
 _FOLDABLE = ("Conv2D", "DepthwiseConv2D", "Dense")
 _SMALL = "holds {share:.2%} of the weights, less than min_share={min_share:.2%}"
 
@@ -56,6 +59,31 @@ def quantizable(twin: tf_keras.Model) -> dict[str, str]:
     }
 
 
+def factorizable(model: keras.Model, min_share: float = MIN_SHARE) -> dict[str, str]:
+    """Tell of every layer with a kernel of a Keras 3 model whether it can become two thin ones."""
+    total = model.count_params()
+    return {
+        name: why_not_factorized(layer, layer.count_params() / total, min_share)
+        for name, layer in leaves(model).items()
+        if kernel_name(layer)
+    }
+
+
+def why_not_factorized(layer: keras.layers.Layer, share: float, min_share: float = MIN_SHARE) -> str:
+    """Tell why a layer that holds a share of the weights of its model cannot become two thin ones, or return ""."""
+    kind = type(layer).__name__
+    if kind not in _FACTORIZABLE:
+        return f"layers of type {kind} are not factorized"
+    if getattr(layer, "groups", 1) > 1:
+        return f"its {layer.groups} groups are not factorized"
+    if share < min_share:
+        return _SMALL.format(share=share, min_share=min_share)
+    size, outputs = np.prod(layer.kernel.shape), layer.kernel.shape[-1]
+    if size // outputs + outputs >= size:
+        return f"at rank 1 two layers would have {size // outputs + outputs:,} weights, the one has {size:,}"
+    return ""
+
+
 def feeding(twin: tf_keras.Model, names: Collection[str]) -> set[str]:
     """Return the names of the layers whose outputs go into one of the named layers."""
     return _Graph(twin).feeding(names)
@@ -76,16 +104,22 @@ def _with_kernels(twin: tf_keras.Model, min_share: float, wrap: Any) -> dict[str
     reasons = {}
     for layer in twin.layers:
         name = kernel_name(layer)
-        if name is None:
-            continue
         share = layer.count_params() / twin.count_params()
-        if name == "depthwise_kernel":
+        if name is None:
+            if share >= min_share and any(len(weight.shape) > 1 for weight in layer.weights):
+                reasons[layer.name] = f"layers of type {_kind(layer)} have no kernel that can be treated by itself"
+        elif name == "depthwise_kernel":
             reasons[layer.name] = "depthwise kernels are small and lose much accuracy, so TFMOT leaves them alone"
         elif share < min_share:
             reasons[layer.name] = _SMALL.format(share=share, min_share=min_share)
         else:
             reasons[layer.name] = _why_not_wrapped(layer, wrap)
     return reasons
+
+
+def _kind(layer: tf_keras.layers.Layer) -> str:
+    """The type of a layer, or of what is carried in it."""
+    return getattr(layer, "kind", type(layer).__name__)
 
 
 def _why_not_wrapped(layer: tf_keras.layers.Layer, wrap: Any) -> str:
@@ -100,7 +134,7 @@ def _why_not_wrapped(layer: tf_keras.layers.Layer, wrap: Any) -> str:
 
 
 def _why_not_quantized(layer: tf_keras.layers.Layer, registry: Any, graph: _Graph) -> str:
-    kind = type(layer).__name__
+    kind = _kind(layer)
     if kind == "BatchNormalization":
         return graph.why_not_folded(layer.name)
     if kind != "SeparableConv2D" and not registry.supports(layer):
@@ -122,11 +156,8 @@ class _Graph:
     def __init__(self, twin: tf_keras.Model):
         config = twin.get_config()
         self._layers = {layer["name"]: layer for layer in config["layers"]}
-        self._outputs = [output[0] for output in _listed(config["output_layers"])]
-        self._inputs = {
-            name: [source[0] for node in layer["inbound_nodes"] for source in _listed(node)]
-            for name, layer in self._layers.items()
-        }
+        self._outputs = _sources(config["output_layers"])
+        self._inputs = {name: _sources(layer["inbound_nodes"]) for name, layer in self._layers.items()}
 
     def feeding(self, names: Collection[str]) -> set[str]:
         return {source for name in names for source in self._inputs[name]}
@@ -146,6 +177,14 @@ class _Graph:
         return ""
 
 
-def _listed(connections: Any) -> list[Any]:
-    """A single connection stands alone where several stand in a list."""
-    return [connections] if connections and isinstance(connections[0], str) else list(connections)
+def _sources(connections: Any) -> list[str]:
+    """Names of the layers in connections such as `["conv", 0, 0, {"mask": ["not_equal", 0, 0]}]`, however nested."""
+    if isinstance(connections, dict):
+        return _sources(list(connections.values()))
+    if not isinstance(connections, list | tuple):
+        return []
+    inner = [name for connection in connections for name in _sources(connection)]
+    match list(connections[:3]):
+        case [str(name), int(), int()] if name != "_CONSTANT_VALUE":
+            return [name, *inner]
+    return inner

@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from masslib.bridge.activations import twin_activation
-from masslib.bridge.carried import carry
+from masslib.bridge import activations
+from masslib.bridge.carried import carrier, carry
 from masslib.bridge.normalization import normalization
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def twin_object(value: Any) -> Any:
     if name.endswith("DTypePolicy"):
         return config["name"]
     if name == "function":
-        return _function(value)
+        return config
     if module == "keras.layers":
         import keras
 
@@ -96,6 +96,13 @@ def twin_object(value: Any) -> Any:
         raise ValueError(f"tf_keras has no {name}")
     twin_class = getattr(found, name)
     return twin_class.from_config(_known(twin_class, config))
+
+
+def register() -> None:
+    """Make known to tf_keras all that the bridge puts into its models, so that they load."""
+    activations.register()
+    carrier()
+    normalization()
 
 
 def _custom(layer: keras.layers.Layer, twin: type | Callable[[Any], Any]) -> tf_keras.layers.Layer:
@@ -125,17 +132,19 @@ def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
     missing = twin_class is None or kind in _CARRIED or type(layer).__module__.startswith(_CARRIED_MODULE)
     renamed = _RENAMED.get(kind, {})
     config = {renamed.get(key, key): value for key, value in layer.get_config().items()}
-    if missing or _unknown_settings(layer, twin_class, config):
+    if missing or unknown_settings(type(layer), twin_class, config):
         return _named(carry(layer), name)
     config |= {key: _activation(config[key]) for key in _ACTIVATIONS if key in config}
     return twin_class(**_known(twin_class, config) | {"name": name})
 
 
-def _unknown_settings(layer: keras.layers.Layer, twin_class: type, config: dict[str, Any]) -> set[str]:
-    """Name the settings that tf_keras has no argument for, and that do not have their default."""
-    ours = inspect.signature(type(layer).__init__).parameters
-    unknown = config.keys() & ours.keys() - _arguments(twin_class) - _HARMLESS
-    return {key for key in unknown if config[key] != ours[key].default}
+def unknown_settings(ours: type, twin_class: type, config: dict[str, Any]) -> set[str]:
+    """Name the settings that the tf_keras class has no argument for, and that do not have their default."""
+    parameters = {
+        name: parameter for base in ours.__mro__[::-1] for name, parameter in inspect.signature(base).parameters.items()
+    }
+    unknown = config.keys() & parameters.keys() - _arguments(twin_class) - _HARMLESS
+    return {key for key in unknown if config[key] != parameters[key].default}
 
 
 def _activation(value: Any) -> Any:
@@ -143,16 +152,7 @@ def _activation(value: Any) -> Any:
         raise ValueError(
             f"its activation is a function of your own, {value['config']!r}; use a layer class in its place"
         )
-    return twin_activation(value) if isinstance(value, str) else twin_object(value)
-
-
-def _function(value: dict[str, Any]) -> Any:
-    """Return the name of a function of Keras, or a function of the user's own as it is: both Keras can call it."""
-    import keras
-
-    if value["module"] == "builtins" or value["module"].startswith("keras."):
-        return value["config"]
-    return keras.saving.deserialize_keras_object(value)
+    return activations.twin_activation(value) if isinstance(value, str) else twin_object(value)
 
 
 def _arguments(twin_class: type) -> set[str]:

@@ -18,8 +18,6 @@ from masslib.compression.step import Rebuilding, check_min_share, split
 if TYPE_CHECKING:
     import keras
 
-_CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D")
-
 
 @dataclass(frozen=True, repr=False)
 class LowRank(Rebuilding):
@@ -115,13 +113,9 @@ class LowRank(Rebuilding):
         }
 
     def _why_not(self, layer: keras.layers.Layer, name: str, share: float) -> str:
-        kind = type(layer).__name__
-        if kind not in ("Dense", *_CONVOLUTIONS):
-            return f"layers of type {kind} are not factorized"
-        if getattr(layer, "groups", 1) > 1:
-            return f"its {layer.groups} groups are not factorized"
-        if share < self.min_share:
-            return f"holds {share:.2%} of the weights, less than min_share={self.min_share:.2%}"
+        reason = support.why_not_factorized(layer, share, self.min_share)
+        if reason:
+            return reason
         if isinstance(self._setting, Mapping) and name not in self._setting:
             return ""
         matrix = _unfolded(layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from masslib import bridge
@@ -28,6 +28,7 @@ def compress(
     batch_size: int = 128,
     seed: int = 0,
     verbose: bool = True,
+    custom_layers: Mapping[type, Any] | None = None,
 ) -> Compressed:
     """Make a trained Keras 3 model smaller, step by step; the model that was passed in is not changed.
 
@@ -44,6 +45,7 @@ def compress(
         batch_size: Rows per training step, of all replicas together.
         seed: Seed of the order of the rows and of the choice of calibration rows.
         verbose: Whether to show a progress bar per training step.
+        custom_layers: How layers of your own cross the bridge; see `masslib.bridge.to_tf_keras`.
 
     Returns:
         A `Compressed` model, ready for `masslib.export.tflite`.
@@ -70,7 +72,7 @@ def compress(
     training = [step for step in steps if isinstance(step, Training) and not isinstance(step, Rebuilding)]
     if training:
         with model.distribute_strategy.scope():
-            twin = bridge.to_tf_keras(result)
+            twin = bridge.to_tf_keras(result, custom_layers)
             for step in training:
                 twin, left_alone = step.apply(twin, tuner)
                 skipped |= _told_by(step, left_alone)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from masslib import compression
-from masslib.bridge.activations import register as register_activations
 from masslib.bridge.toolkit import quiet
+from masslib.bridge.translate import register
 from masslib.compression.schemes import by_role, quantize_scope
 from masslib.files import BLANK_SEAL, replacing, seal, sealed
 
@@ -94,7 +94,7 @@ def _load_keras(folder: Path) -> Any:
 def _load_tf_keras(folder: Path) -> Any:
     import tf_keras
 
-    register_activations()
+    register()
     with quantize_scope(), quiet():
         model = tf_keras.models.model_from_json((folder / _ARCHITECTURE).read_text())
     with np.load(folder / _WEIGHTS, allow_pickle=False) as weights:
