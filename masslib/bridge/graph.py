@@ -101,7 +101,7 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
 
     _check_type(like)
     with like.distribute_strategy.scope():
-        result = keras.models.clone_model(like)
+        result = keras.models.clone_model(like, recursive=True)
     copy_weights(model, result)
     check_answers(functional(result), model)
     return result

@@ -24,6 +24,7 @@ class Replay:
         self.problems: dict[str, str] = {}
         self._custom_layers = custom_layers
         self._layers: dict[str, Any] = {}
+        self._models: dict[str, keras.Model] = {}
         self._seen: dict[int, str] = {}
         self._tensors: dict[int, Any] = {}
         self._kept: list[Any] = []  # an id is only unique while its tensor is alive
@@ -83,19 +84,27 @@ class Replay:
         self._pair(inputs, twin_inputs)
 
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            outputs = layer(*args, **kwargs)
-            self._pair(outputs, self._call_twin(layer, prefix + layer.name, args, kwargs, outputs))
+            name = prefix + layer.name
+            twin_args, twin_kwargs = keras.tree.map_structure(
+                lambda value: self._tensors.get(id(value), value), (args, kwargs)
+            )
+            if isinstance(layer, keras.Model):
+                copy, twin_outputs = self._walk(layer, keras.tree.flatten(twin_args), f"{name}/")
+                outputs = self._models.setdefault(name, copy)(*args, **kwargs)
+            else:
+                outputs = layer(*args, **kwargs)
+                twin_outputs = self._call_twin(layer, name, twin_args, twin_kwargs, outputs)
+            self._pair(outputs, twin_outputs)
             return outputs
 
-        reference = keras.models.clone_model(model, input_tensors=inputs, call_function=call)
+        reference = keras.models.clone_model(
+            model, input_tensors=inputs, clone_function=_copied_alone, call_function=call
+        )
         return reference, keras.tree.map_structure(lambda tensor: self._tensors[id(tensor)], reference.output)
 
     def _call_twin(self, layer: Any, name: str, args: tuple, kwargs: dict[str, Any], outputs: Any) -> Any:
         import keras
 
-        args, kwargs = keras.tree.map_structure(lambda value: self._tensors.get(id(value), value), (args, kwargs))
-        if isinstance(layer, keras.Model):
-            return self._walk(layer, keras.tree.flatten(args), f"{name}/")[1]
         if name not in self.problems:
             try:
                 if not isinstance(layer, keras.layers.Layer):
@@ -115,6 +124,16 @@ class Replay:
         for tensor, twin in zip(keras.tree.flatten(tensors), keras.tree.flatten(twins), strict=True):
             self._tensors[id(tensor)] = twin
             self._kept.append(tensor)
+
+
+def _copied_alone(layer: Any) -> Any:
+    """Copy a layer; a model inside of a model is copied layer by layer when its turn comes.
+
+    Keras 3 would copy it as a whole, which works for registered layers only.
+    """
+    import keras
+
+    return layer if isinstance(layer, keras.Model) else type(layer).from_config(layer.get_config())
 
 
 def _named(layer: keras.layers.Layer, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

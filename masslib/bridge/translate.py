@@ -156,7 +156,11 @@ def _activation(value: Any) -> Any:
 
 
 def _arguments(twin_class: type) -> set[str]:
+    import tf_keras
+
     known = {"name", "trainable", "dtype"} if hasattr(twin_class, "call") else set()
+    if issubclass(twin_class, tf_keras.layers.RNN):
+        known.add("zero_output_for_mask")  # hidden in its **kwargs
     for base in twin_class.__mro__:
         if "__init__" in base.__dict__:
             known |= set(inspect.signature(base.__init__).parameters)

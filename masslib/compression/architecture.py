@@ -20,7 +20,7 @@ def copied(model: keras.Model) -> keras.Model:
     """Copy a model with its weights and the states of its random layers."""
     import keras
 
-    copy = keras.models.clone_model(model)
+    copy = keras.models.clone_model(model, recursive=True)  # models inside of it too, without registered layers
     for new, layer in zip(leaves(copy).values(), leaves(model).values(), strict=True):
         _copy_variables(new, layer)
     return copy

@@ -1,0 +1,162 @@
+"""Layers that are not part of Keras, and layers of Keras that tf_keras lacks."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from keras import layers
+
+import masslib
+from masslib import Prune, QuantizeAware, bridge
+
+
+@keras.saving.register_keras_serializable(package="test_bridge_custom")
+class Gain(layers.Layer):
+    """A gain per channel, and noise while it trains."""
+
+    def __init__(self, start=0.5, **kwargs):
+        super().__init__(**kwargs)
+        self.start, self.noise = start, layers.Dropout(0.5, seed=1)
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=shape[-1:], initializer=keras.initializers.Constant(self.start), name="gain")
+        self.offset = self.add_weight(shape=shape[-1:], trainable=False, initializer="zeros", name="offset")
+        self.matrix = self.add_weight(shape=(shape[-1],) * 2, initializer="identity", name="matrix")
+
+    def call(self, x, training=False):
+        return self.noise(x, training=training) @ self.matrix * self.gain + self.offset
+
+    def get_config(self):
+        return super().get_config() | {"start": self.start}
+
+
+@tf_keras.saving.register_keras_serializable(package="test_bridge_custom")
+class TwinOfDoubled(tf_keras.layers.Layer):
+    def __init__(self, factor=2, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+    def get_config(self):
+        return super().get_config() | {"factor": self.factor}
+
+
+class Doubled(layers.Layer):
+    def __init__(self, factor=2, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+    def get_config(self):
+        return super().get_config() | {"factor": self.factor}
+
+
+def _model(*own) -> keras.Model:
+    """A network with layers of one's own, an operation, and a layer that tf_keras does not have."""
+    image = keras.Input((8, 8, 1), name="image")
+    x = layers.Conv2D(8, 3, padding="same", name="conv")(image)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.ReLU(name="relu")(x)
+    for layer in own:
+        x = layer(x)
+    x = layers.RMSNormalization(name="rms")(layers.Conv2D(8, 3, padding="same", name="second")(x) + x)
+    x = layers.Dense(16, activation="relu", name="dense")(layers.Flatten(name="flat")(x))
+    model = keras.Model(image, layers.Dense(3, activation="softmax", name="top")(x), name="own")
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), loss="sparse_categorical_crossentropy")
+    return model
+
+
+def _images(rows=64):
+    rng = np.random.default_rng(0)
+    return rng.random((rows, 8, 8, 1), "float32"), rng.integers(0, 3, rows)
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [TwinOfDoubled, lambda layer: TwinOfDoubled(layer.factor)],
+    ids=["class", "function"],
+)
+def test_a_custom_layer_crosses_as_it_is_registered(twin):
+    outer = keras.Sequential(
+        [keras.Input((4,)), keras.Sequential([keras.Input((4,)), Doubled(3, name="own")], name="in")]
+    )
+    copy = bridge.to_tf_keras(outer, custom_layers={Doubled: twin})
+    found = copy.get_layer("in/own")
+    assert type(found) is TwinOfDoubled
+    assert found.factor == 3
+    assert (bridge.from_tf_keras(copy, like=outer)(np.ones((1, 4))) == 3).numpy().all()
+
+
+def test_a_registration_that_does_not_fit_is_refused():
+    model = keras.Sequential([keras.Input((4,)), Doubled(3, name="own")])
+    for wrong in (lambda layer: None, keras.layers.ReLU, "carry"):
+        with pytest.raises(
+            ValueError, match="own: Doubled: custom_layers has .*, expected a tf_keras layer class, or a"
+        ):
+            bridge.to_tf_keras(model, custom_layers={Doubled: wrong})
+    with pytest.raises(ValueError, match="own: Doubled: it cannot be copied .* decorate its class with @keras.saving"):
+
+        class Doubled2(Doubled):
+            pass
+
+        Doubled2.__name__ = "Doubled"
+        model = keras.Sequential([keras.Input((4,)), Doubled2(3, name="own")])
+        bridge.to_tf_keras(model, custom_layers={Doubled2: bridge.carry})
+    with pytest.raises(ValueError, match="disagree: relative difference 0.5"):
+        model = keras.Sequential([keras.Input((4,)), Doubled(4, name="own")])
+        bridge.to_tf_keras(model, custom_layers={Doubled: lambda layer: TwinOfDoubled(2)})
+
+
+def test_a_carried_layer_trains_and_comes_back():
+    x, y = _images()
+    model = _model(Gain(name="gain"))
+    twin = bridge.to_tf_keras(model, custom_layers={Gain: bridge.carry})
+    bridge.compile_like(twin, model)
+    assert np.abs(twin(x, training=True) - twin(x, training=True)).max() > 0  # the dropout inside of it
+    twin.fit(x, y, epochs=2, verbose=0)
+    back = bridge.from_tf_keras(twin, like=model)
+    (gain, matrix, offset), before = back.get_layer("gain").get_weights(), model.get_layer("gain").get_weights()
+    assert np.abs(gain - before[0]).min() > 0 and np.abs(matrix - before[1]).max() > 0
+    assert (offset == 0).all()
+    assert np.abs(back(x) - twin(x)).max() < 1e-6
+
+
+def test_a_frozen_layer_stays_frozen():
+    x, y = _images()
+    model = _model(Gain(name="gain"))
+    model.get_layer("gain").trainable = False
+    twin = bridge.to_tf_keras(model, custom_layers={Gain: bridge.carry})
+    bridge.compile_like(twin, model)
+    twin.fit(x, y, verbose=0)
+    for a, b in zip(twin.get_layer("gain").get_weights(), model.get_layer("gain").get_weights(), strict=True):
+        assert (a == b).all()
+
+
+def test_a_recipe_with_custom_layers_ends_in_a_file(tmp_path):
+    x, y = _images()
+    model = _model(Gain(name="gain"))
+    table = masslib.diagnose(model, custom_layers={Gain: bridge.carry}, min_share=0.05)
+    assert table["bridges"].all()
+    assert set(table.index[~table["quantizes"]]) == {"gain", "rms"}
+    assert table.loc["gain", "why_not"].startswith("quantize: TFMOT has no quantized form of Gain")
+    assert list(table.loc[table["type"] == "Add", "weights"]) == [0]
+    small = masslib.compress(
+        model,
+        [Prune(0.5, max_steps=2), QuantizeAware(max_steps=2)],
+        (x, y),
+        batch_size=32,
+        verbose=False,
+        custom_layers={Gain: bridge.carry},
+    )
+    small.save(tmp_path / "small")
+    again = masslib.compression.Compressed.load(tmp_path / "small")
+    assert np.abs(again.model(x) - small.model(x)).max() < 1e-6
+    masslib.export.tflite(small, tmp_path / "small.tflite")
+    answers = masslib.export.load(tmp_path / "small.tflite").predict(x)
+    assert np.abs(answers - small.model(x)).max() < 0.05
+    with pytest.raises(ValueError, match="gain: Gain: it is not a layer of Keras; pass custom_layers="):
+        masslib.compress(model, Prune(0.5), (x, y), verbose=False)
