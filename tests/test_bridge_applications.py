@@ -16,6 +16,8 @@ NETWORKS = sorted(
 _SIZES = (32, 48, 64, 71, 75, 96, 224)
 # The smallest network that has what others lack: operations between layers, LayerScale, Normalization
 _QUICK = ("MobileNetV3Small", "ConvNeXtTiny", "EfficientNetB0")
+# With these weights a change in the last bit of the images changes the answers of these by as much as the bridge does.
+_MULTIPLIES_ROUNDINGS = ("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L")
 
 
 def _build(name: str) -> keras.Model:
@@ -39,6 +41,28 @@ def _build(name: str) -> keras.Model:
     return model
 
 
+def _there_and_back(name: str) -> float:
+    """Cross, come back, and return the largest relative difference between the network and its twin."""
+    model = _build(name)
+    images = np.random.default_rng(0).uniform(0, 1, (2, *model.input_shape[1:])).astype(model.compute_dtype)
+    ours = model(images, training=False).numpy()
+    twin = bridge.to_tf_keras(model)
+    difference = np.abs(ours - twin(images, training=False)).max() / np.abs(ours).max()
+    size = f"{model.count_params():,} weights, {model.input_shape[1]} px"
+    print(f"\n{name}, {model.compute_dtype}: {size}, largest relative difference {difference:.1e}")
+    assert np.isfinite(ours).all() and np.ptp(ours) > 0
+    again = bridge.from_tf_keras(twin, like=model)(images, training=False).numpy()
+    assert (again == ours).all()
+    return difference
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx("float32")
+
+
 def test_the_list_is_whole():
     assert len(NETWORKS) >= 38
     assert {"VGG16", "NASNetLarge", "ConvNeXtXLarge", "InceptionResNetV2", "MobileNetV3Large"} <= set(NETWORKS)
@@ -48,16 +72,14 @@ def test_the_list_is_whole():
     "name", [pytest.param(name, marks=[] if name in _QUICK else pytest.mark.slow) for name in NETWORKS]
 )
 def test_every_network_goes_to_tf_keras_and_back(name):
-    model = _build(name)
-    images = np.random.default_rng(0).uniform(0, 1, (2, *model.input_shape[1:])).astype("float32")
-    ours = model(images, training=False).numpy()
-    twin = bridge.to_tf_keras(model)
-    theirs = twin(images, training=False).numpy()
-    difference = np.abs(ours - theirs).max() / np.abs(ours).max()
-    size = f"{model.count_params():,} weights, {model.input_shape[1]} px"
-    print(f"\n{name}: {size}, largest relative difference {difference:.1e}")
-    assert np.isfinite(ours).all() and np.ptp(ours) > 0
-    assert difference <= bridge.TOLERANCE
-    again = bridge.from_tf_keras(twin, like=model)(images, training=False).numpy()
-    assert np.abs(again - ours).max() == 0
+    difference = _there_and_back(name)
+    keras.backend.clear_session()
+    if name not in _MULTIPLIES_ROUNDINGS:
+        assert difference <= bridge.TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _MULTIPLIES_ROUNDINGS)
+def test_a_network_that_multiplies_roundings_is_equal_in_float64(name, float64):
+    assert _there_and_back(name) <= bridge.TOLERANCE
     keras.backend.clear_session()

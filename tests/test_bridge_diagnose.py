@@ -18,7 +18,10 @@ def test_every_layer_gets_a_verdict_and_a_reason():
     assert table["quantizes"].all()
     assert list(table.index[table["prunes"]]) == ["conv2", "dense1", "dense2"] == list(table.index[table["clusters"]])
     assert list(table.index[table["factorizes"]]) == ["conv2", "dense1", "dense2"]
-    assert table.loc["conv1", "why_not"] == "prune, cluster, factorize: holds 0.06% of the weights, less than min_share=1.00%"
+    assert (
+        table.loc["conv1", "why_not"]
+        == "prune, cluster, factorize: holds 0.06% of the weights, less than min_share=1.00%"
+    )
     assert table["share"].sum() == pytest.approx(1)
     assert masslib.diagnose(models.small_cnn((8, 8, 1), 10), min_share=0).loc["conv1", "prunes"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.translate import twin_object, unknown_settings
@@ -59,6 +60,8 @@ def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: flo
 
 def _each(value: Any, translate: Callable[[Any], Any], problems: list[str]) -> Any:
     """Translate every object in lists and dicts of them, and note what has no counterpart."""
+    if value is None:
+        return None
     if isinstance(value, list | tuple):
         return [_each(item, translate, problems) for item in value]
     if isinstance(value, dict) and "class_name" not in value:
@@ -89,22 +92,40 @@ def _optimizer(value: dict[str, Any], learning_rate: float | None) -> Any:
     return twin
 
 
-def _losses(model: keras.Model) -> Callable[[Any], Any]:
-    """Functions of the user's own are written by name only, but the model still holds them."""
+@contextmanager
+def own_losses(model: keras.Model) -> Iterator[None]:
+    """Let Keras find the loss functions of the user's own by name, as it must to copy a compiled model."""
     import keras
 
-    own = {function.__name__: function for function in keras.tree.flatten(model.loss) if inspect.isfunction(function)}
+    with keras.saving.custom_object_scope(_own_losses(model)):
+        yield
+
+
+def _own_losses(model: keras.Model) -> dict[str, Any]:
+    """Functions are written by name only, but the model still holds those of its losses."""
+    import keras
+
+    functions = {loss.__name__: loss for loss in keras.tree.flatten(model.loss) if inspect.isfunction(loss)}
+    return {name: function for name, function in functions.items() if not hasattr(keras.losses, name)}
+
+
+def _losses(model: keras.Model) -> Callable[[Any], Any]:
+    own = _own_losses(model)
 
     def translate(value: Any) -> Any:
         name = _function_name(value)
-        return _by_name(name, "losses", own) if name else twin_object(value)
+        return own.get(name) or (_by_name(name, "losses") if name else twin_object(value))
 
     return translate
 
 
 def _metric(value: Any) -> Any:
     name = _function_name(value)
-    return _by_name(name, "metrics", {}) if name and name not in _CHOSEN_BY_SHAPE else twin_object(value)
+    if name:
+        return name if name in _CHOSEN_BY_SHAPE else _by_name(name, "metrics")
+    # Keras 3 counts intersections in integers; tf_keras would cut the outputs to integers as well.
+    config = {key: setting for key, setting in value["config"].items() if (key, str(setting)[:3]) != ("dtype", "int")}
+    return twin_object(value | {"config": config})
 
 
 def _function_name(value: Any) -> str | None:
@@ -113,25 +134,29 @@ def _function_name(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _by_name(name: str, module: str, own: dict[str, Any]) -> Any:
+def _by_name(name: str, module: str) -> Any:
     """Return the name if tf_keras knows it, else the function, which tf_keras can call like one of its own."""
     import keras
     import tf_keras
 
-    if name in own and not hasattr(getattr(keras, module), name):
-        return own[name]
     try:
-        getattr(tf_keras, module).get(name)
+        # Returns the name itself, or raises, if it does not know it.
+        if not isinstance(getattr(tf_keras, module).get(name), str):
+            return name
     except ValueError:
         pass
-    else:
-        return name
-    try:
-        function = keras.saving.get_registered_object(name) or getattr(keras, module).get(name)
-    except ValueError as error:
-        raise ValueError(
-            f"the function {name!r}; decorate it with @keras.saving.register_keras_serializable()"
-        ) from error
+    function = keras.saving.get_registered_object(name) or _of_keras(name, module)
+    if function is None:
+        raise ValueError(f"the function {name!r}; decorate it with @keras.saving.register_keras_serializable()")
     if not inspect.isfunction(function):
         raise ValueError(f"tf_keras has no {type(function).__name__}")
     return function
+
+
+def _of_keras(name: str, module: str) -> Any:
+    import keras
+
+    try:
+        return getattr(keras, module).get(name)
+    except ValueError:
+        return getattr(keras.losses, name, None)

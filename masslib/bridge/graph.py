@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from masslib.bridge.compiled import own_losses
 from masslib.bridge.equality import check_answers, copy_weights, randomize
 from masslib.bridge.replay import Replay, functional
 from masslib.bridge.toolkit import quiet
@@ -100,7 +101,7 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
     import keras
 
     _check_type(like)
-    with like.distribute_strategy.scope():
+    with like.distribute_strategy.scope(), own_losses(like):
         result = keras.models.clone_model(like, recursive=True)
     copy_weights(model, result)
     check_answers(functional(result), model)

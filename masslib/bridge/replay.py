@@ -77,7 +77,8 @@ class Replay:
     def _walk(self, model: keras.Model, twin_inputs: list[Any], prefix: str) -> tuple[keras.Model, Any]:
         import keras
 
-        model = functional(model)
+        # Keras would compile a copy of a compiled model, which fails for losses and metrics that are not registered.
+        model = keras.Model(functional(model).input, functional(model).output, name=model.name)
         inputs = keras.tree.map_structure(
             lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), model.input
         )

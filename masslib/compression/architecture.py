@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from masslib.bridge.compiled import own_losses
 from masslib.bridge.equality import leaves
 from masslib.bridge.replay import functional
 
@@ -20,7 +21,8 @@ def copied(model: keras.Model) -> keras.Model:
     """Copy a model with its weights and the states of its random layers."""
     import keras
 
-    copy = keras.models.clone_model(model, recursive=True)  # models inside of it too, without registered layers
+    with own_losses(model):
+        copy = keras.models.clone_model(model, recursive=True)
     for new, layer in zip(leaves(copy).values(), leaves(model).values(), strict=True):
         _copy_variables(new, layer)
     return copy
