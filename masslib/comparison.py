@@ -18,6 +18,7 @@ from masslib.data import Splits
 from masslib.evaluation import Evaluation, evaluate
 from masslib.files import replacing
 from masslib.progress import bar
+from masslib.tables import as_html, as_text
 
 if TYPE_CHECKING:
     import keras
@@ -62,29 +63,10 @@ class Comparison:
             self.plot().savefig(path, dpi=150)
 
     def __repr__(self) -> str:
-        return self.table.to_string(formatters=_FORMATS)
+        return as_text(self.table)
 
     def _repr_html_(self) -> str:
-        shown = self.table.to_html(formatters=_FORMATS, border=0)
-        # Else Jupyter breaks the names of the recipes into several lines to save width.
-        return shown.replace("<th>", '<th style="white-space: nowrap">')
-
-
-_FORMATS = {
-    "accuracy": "{:.4f}".format,
-    "low": "{:.4f}".format,
-    "high": "{:.4f}".format,
-    "macro_f1": "{:.4f}".format,
-    "auc": "{:.4f}".format,
-    "drop_points": "{:+.2f}".format,
-    "size_kb": "{:,.0f}".format,
-    "gzipped_kb": "{:,.0f}".format,
-    "times_smaller": "{:.1f}".format,
-    "nonzero": "{:,.0f}".format,
-    "mflops": "{:,.2f}".format,
-    "median_ms": "{:.3f}".format,
-    "p95_ms": "{:.3f}".format,
-}
+        return as_html(self.table)
 
 
 def compare(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,7 @@ def write(folder: Path, name: str = "manifest.json", /, **facts: Any) -> Path:
         if file.is_file() and file != path
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**facts, "files": files, "seal": BLANK_SEAL.decode()}, indent=1, ensure_ascii=False))
-    seal(path)
+    write_sealed(path, {**facts, "files": files})
     return path
 
 
@@ -47,11 +47,7 @@ def read(folder: Path, name: str = "manifest.json") -> dict[str, Any]:
     Raises:
         ValueError: If the manifest is missing or damaged, or a file is missing or was changed; all of them are named.
     """
-    path = folder / name
-    # An empty file cannot be mapped to look for the seal.
-    if not path.is_file() or not path.stat().st_size or not sealed(path):
-        raise ValueError(f"{folder} holds no whole {name}; make or copy the folder again")
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = read_sealed(folder / name)
     wrong = []
     for file, expected in facts["files"].items():
         if not (folder / file).is_file():
@@ -60,6 +56,25 @@ def read(folder: Path, name: str = "manifest.json") -> dict[str, Any]:
             wrong.append(f"{file} was changed")
     if wrong:
         raise ValueError(f"{folder} is damaged: {', '.join(wrong)}; make or copy it again")
+    return facts
+
+
+def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write JSON that carries its own SHA-256."""
+    path.write_text(json.dumps({**facts, "seal": BLANK_SEAL.decode()}, indent=1, ensure_ascii=False), encoding="utf-8")
+    seal(path)
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote.
+
+    Raises:
+        ValueError: If it is missing, damaged or carries no checksum.
+    """
+    # An empty file cannot be mapped to look for the seal.
+    if not path.is_file() or not path.stat().st_size or not sealed(path):
+        raise ValueError(f"{path.parent} holds no whole {path.name}; make or copy the folder again")
+    facts = json.loads(path.read_text(encoding="utf-8"))
     del facts["seal"]
     return facts
 

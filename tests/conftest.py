@@ -1,5 +1,6 @@
 """Settings of the test process, made before TensorFlow starts."""
 
+import pytest
 import tensorflow as tf
 
 # So that two replicas can be tested beside one. The default strategy uses the first of the two.
@@ -8,3 +9,22 @@ tf.config.set_logical_device_configuration(_cpu, [tf.config.LogicalDeviceConfigu
 # Bits depend on the number of threads.
 tf.config.threading.set_intra_op_parallelism_threads(2)
 tf.config.threading.set_inter_op_parallelism_threads(2)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from masslib import data
+
+    return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def trained(digits):
+    """A network that knows the digits; tests leave it as it is."""
+    from masslib import fit, models
+
+    model = models.small_cnn(digits.input_shape, digits.num_classes)
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    # So many epochs, or the averages of the batch normalization are still those of the start.
+    fit(model, digits.train, batch_size=32, epochs=12, verbose=0)
+    return model

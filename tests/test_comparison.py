@@ -7,11 +7,6 @@ from masslib import Prune, Quantize, compare, models
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
 def model(digits):
     model = models.mlp(digits.input_shape, digits.num_classes)
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")

@@ -4,22 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-import masslib
 from masslib import Cluster, Prune, Quantize, QuantizeAware, compress, models
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def trained(digits):
-    model = models.small_cnn(digits.input_shape, digits.num_classes)
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    # So many, or the averages of the batch normalization are still those of the start.
-    masslib.fit(model, digits.train, batch_size=32, epochs=12, verbose=0)
-    return model
 
 
 @pytest.fixture

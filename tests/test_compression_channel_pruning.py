@@ -13,11 +13,6 @@ from masslib.compression.channels import Channels
 STILL = {"max_steps": 1, "learning_rate": 1e-30}
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
 def _norm(x, name):
     return layers.BatchNormalization(momentum=1.0, name=name)(x)
 

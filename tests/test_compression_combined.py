@@ -23,11 +23,6 @@ RECIPES = {
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
 def trained(digits):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(

@@ -11,11 +11,6 @@ from masslib.compression.distillation_losses import Features, SoftTargets
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
 def teacher(digits):
     model = models.mlp(digits.input_shape, digits.num_classes)
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])

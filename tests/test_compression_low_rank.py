@@ -10,11 +10,6 @@ from masslib import Compressed, LowRank, Prune, Quantize, QuantizeAware, compres
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
 def model(digits):
     """Strides, dilation, a nested model, a layer that is called twice, and what cannot be factorized."""
     keras.utils.set_random_seed(0)

@@ -9,11 +9,6 @@ from masslib import Cluster, Distill, LowRank, Prune, PruneChannels, QuantizeAwa
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
 def mirrored():
     return masslib.strategy("mirrored", devices=2)
 
@@ -61,8 +56,6 @@ def test_the_file_of_two_replicas_keeps_what_every_step_has_won(compressed, digi
     assert np.abs(export.load(path).predict(x) - small.model(x, training=False)).mean() < 0.01
 
 
-# TFMOT's import, where this test runs alone
-@pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning")
 def test_no_replica_is_left_without_rows(digits, mirrored):
     with mirrored.scope():
         model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.BatchNormalization()])

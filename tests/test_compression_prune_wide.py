@@ -12,19 +12,6 @@ QUICK = {"max_steps": 20, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def trained(digits):
-    model = models.small_cnn(digits.input_shape, digits.num_classes)
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    masslib.fit(model, digits.train, batch_size=32, epochs=5, verbose=0)
-    return model
-
-
-@pytest.fixture(scope="module")
 def pruned(trained, digits):
     return lambda *steps: compress(trained, list(steps), digits.train, batch_size=32, verbose=False)
 

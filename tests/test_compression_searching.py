@@ -17,11 +17,6 @@ QUICK = {"max_steps": 20, "learning_rate": 1e-3, "batch_size": 32, "verbose": Fa
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
 def model(digits):
     model = models.mlp(digits.input_shape, digits.num_classes, hidden=(48, 24))
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-import masslib
 from masslib import Cluster, Compressed, Prune, Quantize, QuantizeAware, compress, export, models
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
 
 
 @pytest.fixture(scope="module")
@@ -72,5 +66,5 @@ def test_damage_is_told(folder, name):
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a folder that Compressed.save has written"):
         Compressed.load(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"holds no whole manifest.json, so it is not what Compressed.save"):
+    with pytest.raises(ValueError, match=r"holds no whole manifest.json; make or copy the folder again"):
         Compressed.load(tmp_path)

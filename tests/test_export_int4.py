@@ -13,11 +13,6 @@ needs_extra = pytest.mark.skipif(not importlib.util.find_spec("ai_edge_quantizer
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
 def model(digits):
     model = models.small_cnn(digits.input_shape, digits.num_classes)
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])

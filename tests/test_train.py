@@ -7,11 +7,6 @@ import masslib
 from masslib import models
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
 def _compiled(seed=0, **settings):
     model = models.mlp((8, 8, 1), 10, hidden=(32,), seed=seed)
     model.compile(

@@ -11,11 +11,6 @@ from masslib import models
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
-@pytest.fixture(scope="module")
 def mirrored():
     return masslib.strategy("mirrored", devices=2)
 
@@ -134,6 +129,7 @@ class TwoOptimizers(keras.Model):
 
 
 def test_models_with_optimizers_of_their_own_train_too(digits, mirrored):
+    keras.utils.set_random_seed(0)
     with mirrored.scope():
         model = TwoOptimizers()
         model(np.zeros((1, 8, 8, 1), "float32"))
@@ -173,3 +169,13 @@ def test_the_bits_do_not_depend_on_how_many_steps_a_call_runs(digits, mirrored):
         weights.append(model.get_weights())
     for a, b in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_training_inside_of_the_scope_is_refused(digits, mirrored):
+    with mirrored.scope():
+        model = models.mlp((8, 8, 1), 10)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        with pytest.raises(
+            ValueError, match=r"inside of strategy.scope\(\); build and compile the model there, and fit"
+        ):
+            masslib.fit(model, digits.test, batch_size=40, verbose=0)

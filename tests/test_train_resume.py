@@ -59,11 +59,6 @@ def test_killed_and_resumed_the_weights_differ_by_exactly_zero(tmp_path, replica
     assert len(histories[0]["val_loss"]) == 4
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return masslib.data.load("digits")
-
-
 def _compiled(optimizer="adam", hidden=(16,)):
     model = models.mlp((8, 8, 1), 10, hidden=hidden)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.translate import twin_object, unknown_settings
@@ -39,9 +39,7 @@ def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: flo
         >>> type(twin.optimizer).__name__
         'SGD'
     """
-    config = model.get_compile_config() if getattr(model, "compiled", False) else None
-    if not config:
-        raise ValueError(f"model {model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first")
+    config = compile_config(model)
     problems: list[str] = []
     settings = {
         "optimizer": _each(config["optimizer"], lambda value: _optimizer(value, learning_rate), problems),
@@ -56,6 +54,16 @@ def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: flo
             "\nCompile it with others before it is compressed; that does not change its weights."
         )
     twin.compile(**settings, loss_weights=config["loss_weights"])
+
+
+def compile_config(model: keras.Model, learning_rate: float | None = None) -> dict[str, Any]:
+    """Return how a Keras 3 model was compiled, perhaps with another learning rate, in serialized form."""
+    config = model.get_compile_config() if model.compiled else None
+    if not config:
+        raise ValueError(f"model {model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first")
+    if learning_rate is not None:
+        config["optimizer"]["config"]["learning_rate"] = learning_rate
+    return config
 
 
 def _each(value: Any, translate: Callable[[Any], Any], problems: list[str]) -> Any:
@@ -139,12 +147,10 @@ def _by_name(name: str, module: str) -> Any:
     import keras
     import tf_keras
 
-    try:
-        # Returns the name itself, or raises, if it does not know it.
+    # tf_keras returns the name itself, or raises, if it does not know it.
+    with suppress(ValueError):
         if not isinstance(getattr(tf_keras, module).get(name), str):
             return name
-    except ValueError:
-        pass
     function = keras.saving.get_registered_object(name) or _of_keras(name, module)
     if function is None:
         raise ValueError(f"the function {name!r}; decorate it with @keras.saving.register_keras_serializable()")

@@ -28,14 +28,20 @@ def tfmot() -> ModuleType:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence what TensorFlow, tf_keras and TFMOT say about each other: the user can do nothing about it."""
+    with quiet_logger(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def quiet_logger() -> Iterator[None]:
+    """Silence TensorFlow's logger alone; warnings are shown as before."""
     import tensorflow as tf
 
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logger.setLevel(level)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from masslib.bridge.compiled import compile_config
 from masslib.compression.architecture import calls, copied
 from masslib.compression.finetune import Tuner
 from masslib.compression.step import Rebuilding
@@ -81,7 +82,7 @@ class Distill(Rebuilding):
 
         from masslib.compression import distillation_losses as losses
 
-        settings = tuner.compile_config(self.learning_rate)
+        settings = compile_config(tuner.model, self.learning_rate)
         with model.distribute_strategy.scope():
             student = self._built()
             activation = self._activation(model, student, settings["loss"])

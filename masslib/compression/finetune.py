@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from masslib import bridge, progress
-from masslib.bridge.toolkit import quiet
+from masslib.bridge.compiled import compile_config
+from masslib.bridge.toolkit import quiet, quiet_logger
 from masslib.train import fit
 
 if TYPE_CHECKING:
@@ -44,17 +45,6 @@ class Tuner:
         steps = training.epochs * self.data.steps(self.batch_size, self._replicas)
         return min(steps, training.max_steps or steps)
 
-    def compile_config(self, learning_rate: float | None) -> dict[str, Any]:
-        """Return how the model was compiled, perhaps with another learning rate, in serialized form."""
-        config = self.model.get_compile_config() if self.model.compiled else None
-        if not config:
-            raise ValueError(
-                f"model {self.model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first"
-            )
-        if learning_rate is not None:
-            config["optimizer"]["config"]["learning_rate"] = learning_rate
-        return config
-
     def fit(self, twin: tf_keras.Model, training: Training, callbacks: list[Any] | None = None) -> None:
         """Compile and fine-tune `twin` in place."""
         import tf_keras
@@ -68,7 +58,7 @@ class Tuner:
     def fit_rebuilt(self, model: keras.Model, training: Training) -> None:
         """Compile and fine-tune a Keras 3 model in place."""
         with self.model.distribute_strategy.scope():
-            model.compile_from_config(self.compile_config(training.learning_rate))
+            model.compile_from_config(compile_config(self.model, training.learning_rate))
         self.run(model, training)
 
     def run(self, model: keras.Model, training: Training) -> None:
@@ -76,7 +66,8 @@ class Tuner:
         import keras
 
         model.steps_per_execution = max(model.steps_per_execution, _STEPS_PER_CALL)
-        with self._progress(training, keras.callbacks.Callback) as watcher, _without_advice():
+        # TensorFlow advises against tracing anew, but every step of a recipe has another model to trace.
+        with self._progress(training, keras.callbacks.Callback) as watcher, quiet_logger():
             fit(model, self._batches(training), verbose=0, callbacks=[watcher])
 
     def _batches(self, training: Training) -> tf.data.Dataset:
@@ -97,17 +88,3 @@ class Tuner:
                         bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()}, refresh=False)
 
             yield Progress()
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Silence TensorFlow's advice against tracing anew: every step of a recipe has another model to trace."""
-    import tensorflow as tf
-
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

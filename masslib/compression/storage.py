@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masslib import compression
+from masslib import compression, manifest
 from masslib.bridge.toolkit import quiet
 from masslib.bridge.translate import register
 from masslib.compression.schemes import by_role, quantize_scope
-from masslib.files import BLANK_SEAL, replacing, seal, sealed
+from masslib.files import replacing
 
 if TYPE_CHECKING:
     from masslib.compression.result import Compressed
     from masslib.compression.step import Step
 
-_MANIFEST = "manifest.json"
 _FORMAT = "masslib compressed model 1"
 # TFMOT's layers do not survive the formats that hold architecture and weights together.
 _MODEL, _ARCHITECTURE, _WEIGHTS = "model.keras", "tf_keras.json", "tf_keras.npz"
@@ -32,7 +29,7 @@ def write(compressed: Compressed, path: str | os.PathLike[str]) -> None:
     """Write the folder, whole or not at all."""
     import keras
 
-    manifest = {
+    facts = {
         "format": _FORMAT,
         "steps": [{"step": type(step).__name__, **step.settings()} for step in compressed.steps],
         "skipped": compressed.skipped,
@@ -48,10 +45,7 @@ def write(compressed: Compressed, path: str | os.PathLike[str]) -> None:
             np.savez(folder / _WEIGHTS, **{name: value.numpy() for name, value in _variables(compressed.model)})
         if compressed.calibration is not None:
             np.save(folder / _ROWS, compressed.calibration, allow_pickle=False)
-        manifest["sha256"] = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
-        content = json.dumps({**manifest, "seal": BLANK_SEAL.decode()}, indent=1)
-        (folder / _MANIFEST).write_text(content)
-        seal(folder / _MANIFEST)
+        manifest.write(folder, **facts)
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -59,30 +53,16 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder that Compressed.save has written")
-    manifest = _manifest(folder)
-    for name, expected in manifest["sha256"].items():
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is damaged: {name} is missing; save or copy it again")
-        if _sha256(folder / name) != expected:
-            raise ValueError(f"{folder} is damaged: {name} was changed since it was saved; save or copy it again")
+    facts = manifest.read(folder)
+    if facts.get("format") != _FORMAT:
+        raise ValueError(f"{folder} has the format {facts.get('format')!r}, this masslib reads {_FORMAT!r}")
     return {
         "model": _load_keras(folder) if (folder / _MODEL).exists() else _load_tf_keras(folder),
-        "steps": tuple(_step(settings) for settings in manifest["steps"]),
-        "skipped": manifest["skipped"],
-        "precision": manifest["precision"],
-        "calibration": np.load(folder / _ROWS, allow_pickle=False) if manifest["calibrated"] else None,
+        "steps": tuple(_step(settings) for settings in facts["steps"]),
+        "skipped": facts["skipped"],
+        "precision": facts["precision"],
+        "calibration": np.load(folder / _ROWS, allow_pickle=False) if facts["calibrated"] else None,
     }
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    file = folder / _MANIFEST
-    # An empty file cannot be mapped to look for the seal.
-    if not file.is_file() or not file.stat().st_size or not sealed(file):
-        raise ValueError(f"{folder} holds no whole {_MANIFEST}, so it is not what Compressed.save has written")
-    manifest = json.loads(file.read_text())
-    if manifest["format"] != _FORMAT:
-        raise ValueError(f"{folder} has the format {manifest['format']!r}, this masslib reads {_FORMAT!r}")
-    return manifest
 
 
 def _load_keras(folder: Path) -> Any:
@@ -113,8 +93,3 @@ def _variables(model: Any) -> Iterator[tuple[str, Any]]:
 def _step(settings: dict[str, Any]) -> Step:
     settings = dict(settings)
     return getattr(compression, settings.pop("step")).from_settings(settings)
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masslib import manifest
+from masslib.bridge.toolkit import quiet_logger
 from masslib.export import metadata, parity, preflight, warm_up
 from masslib.files import replacing
 from masslib.runtime.tensorflow_formats import MANIFEST
@@ -85,7 +85,7 @@ def export_graph(
     archive.track(model)
     signature = [keras.InputSpec(dtype=dtype, shape=(batch_size, *shape), name=model.inputs[0].name)]
     archive.add_endpoint("serving_default", model.__call__, signature)
-    with tempfile.TemporaryDirectory() as place, _quiet():
+    with tempfile.TemporaryDirectory() as place, quiet_logger():  # which would print the temporary name
         if labels is not None:
             _add_labels(archive, model, Path(place, metadata.LABELS), labels)
         archive.write_out(str(folder), verbose=False)
@@ -122,17 +122,3 @@ def _classifier(model: keras.Model, names: Any, shape: tuple[int, int, int]) -> 
         return {"labels": names.lookup(tf.cast(order, tf.int64)), "probabilities": probabilities}
 
     return classify
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep TensorFlow from printing where it writes: the name is a temporary one, and stdout is the user's."""
-    import tensorflow as tf
-
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

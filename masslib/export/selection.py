@@ -16,6 +16,7 @@ from masslib.export.litert import tflite
 from masslib.export.onnx_graph import onnx
 from masslib.export.openvino_ir import openvino
 from masslib.progress import bar
+from masslib.tables import as_html, as_text
 
 if TYPE_CHECKING:
     import keras
@@ -60,25 +61,15 @@ class Fastest:
     skipped: dict[str, str]
 
     def __repr__(self) -> str:
-        return self.table.to_string(formatters=_FORMATS) + self._remarks("\n")
+        return as_text(self.table) + self._remarks("\n")
 
     def _repr_html_(self) -> str:
         import html
 
-        return self.table.to_html(formatters=_FORMATS, border=0) + self._remarks("<br>", html.escape)
+        return as_html(self.table) + self._remarks("<br>", html.escape)
 
     def _remarks(self, newline: str, escape: Callable[[str], str] = str) -> str:
         return "".join(f"{newline}{escape(f'not made: {name}, {why}')}" for name, why in self.skipped.items())
-
-
-_FORMATS = {
-    "median_ms": "{:.3f}".format,
-    "p95_ms": "{:.3f}".format,
-    "times_faster": "{:.2f}".format,
-    "size_kb": "{:,.0f}".format,
-    "accuracy": "{:.4f}".format,
-    "drop_points": "{:+.2f}".format,
-}
 
 
 def fastest(

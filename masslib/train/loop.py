@@ -109,6 +109,7 @@ def fit(
         (['accuracy', 'loss'], 2)
     """
     import keras
+    import tensorflow as tf
 
     _check(
         model, epochs=epochs, verbose=verbose, accumulate=accumulate, wire=wire, on_nan=on_nan, save_every=save_every
@@ -116,6 +117,10 @@ def fit(
     if on_nan == "restore" and checkpoint is None:
         raise ValueError("on_nan='restore' needs checkpoints; pass checkpoint=folder")
     replicas = Replicas(model.distribute_strategy)
+    if replicas.local > 1 and tf.distribute.has_strategy():
+        raise ValueError(
+            "fit was called inside of strategy.scope(); build and compile the model there, and fit after it"
+        )
     served = parameter_server.serves(model)
     if served:
         parameter_server.check(model, accumulate=accumulate, wire=wire)
@@ -157,13 +162,10 @@ def fit(
             epoch = parameter_server.ServedEpoch(model, source, watchers, journal, save_every, on_nan)
             evaluator = parameter_server.ServedEvaluator(model, epoch.crew)
         else:
+            reduce = functools.partial(all_reduce, wire=wire, add_up=shared.sum if shared else None)
+            known = source.steps is not None
             run_steps = train_function(
-                model,
-                functools.partial(all_reduce, wire=wire, add_up=shared.sum if shared else None),
-                replicas,
-                accumulate=accumulate,
-                known_length=source.steps is not None,
-                dealt=source.dealt,
+                model, reduce, replicas, accumulate=accumulate, known_length=known, dealt=source.dealt
             )
             most = steps_per_call(model, callbacks)
             epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, most, save_every, on_nan)

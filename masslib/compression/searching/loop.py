@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masslib.bridge import diagnose
+from masslib.bridge.compiled import compile_config
+from masslib.compression.architecture import copied
 from masslib.compression.result import Compressed
 from masslib.compression.searching.candidates import Family, families_for, next_candidate
 from masslib.compression.searching.result import Search, table_of
@@ -102,16 +104,14 @@ def search(
         judge = Judge(model, splits, store.baseline, **goal, options=options | {"verbose": verbose})
         trials: list[Trial] = []
         found, stopped = None, "interrupted"
-        try:
+        with suppress(KeyboardInterrupt):  # the best so far is what was asked for
             found = store.sensitivity() or _measured(model, splits, store, seed, verbose)
             families = families_for(objective, found, tuning)
             stopped = _run(families, store, judge, trials, budget, deadline, verbose)
-        except KeyboardInterrupt:
-            pass  # the best so far is what was asked for
         best = min((t for t in trials if t.accepted), key=lambda trial: trial.score, default=None)
         file = store.baseline if best is None else store.file(trials.index(best))
         return Search(
-            best=_as_it_is(model) if best is None else store.model(trials.index(best)),
+            best=Compressed(copied(model), ()) if best is None else store.model(trials.index(best)),
             name="float" if best is None else best.name,
             table=table_of(judge.figures(store.baseline), trials),
             test={"float": evaluate(store.baseline, splits.test), "best": evaluate(file, splits.test)},
@@ -157,15 +157,6 @@ def _measured(model: keras.Model, splits: Splits, store: Folder, seed: int, verb
     return found
 
 
-def _as_it_is(model: keras.Model) -> Compressed:
-    """A copy without any step, for when nothing was accepted."""
-    import keras
-
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return Compressed(copy, ())
-
-
 def _check(
     model: Any, max_drop: float, objective: str, budget: int, max_seconds: float | None, tuning: dict[str, Any]
 ) -> None:
@@ -173,8 +164,7 @@ def _check(
 
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras 3 model, got {type(model).__name__}")
-    if not model.compiled:
-        raise ValueError(f"model {model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first")
+    compile_config(model)  # refuses one that is not compiled
     if objective not in _OBJECTIVES:
         raise ValueError(f"objective={objective!r}: expected one of {', '.join(map(repr, _OBJECTIVES))}")
     if not isinstance(max_drop, int | float) or not 0 <= max_drop < 1:

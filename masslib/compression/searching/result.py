@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from masslib.compression.result import Compressed
 from masslib.evaluation import Evaluation
+from masslib.tables import as_html, as_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,19 +17,6 @@ if TYPE_CHECKING:
 
     from masslib.compression.searching.trials import Trial
     from masslib.compression.sensitivities import Sensitivity
-
-_FORMATS = {
-    "accuracy": "{:.4f}".format,
-    "drop_points": "{:+.2f}".format,
-    "size_kb": "{:,.0f}".format,
-    "gzipped_kb": "{:,.0f}".format,
-    "times_smaller": "{:.1f}".format,
-    "nonzero": "{:,.0f}".format,
-    "mflops": "{:,.2f}".format,
-    "median_ms": "{:.3f}".format,
-    "times_faster": "{:.1f}".format,
-    "seconds": "{:.0f}".format,
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,12 +53,10 @@ class Search:
         return plot.tradeoff(table, y="valid_accuracy")
 
     def __repr__(self) -> str:
-        return f"{self._title()}\n{self._shown().to_string(formatters=_FORMATS)}"
+        return f"{self._title()}\n{as_text(self._shown())}"
 
     def _repr_html_(self) -> str:
-        shown = self._shown().to_html(formatters=_FORMATS, border=0)
-        # Else Jupyter breaks the names of the trials into several lines to save width.
-        return f"<p>{self._title()}</p>" + shown.replace("<th>", '<th style="white-space: nowrap">')
+        return f"<p>{self._title()}</p>{as_html(self._shown())}"
 
     def _shown(self) -> pd.DataFrame:
         return self.table.drop(columns=["recipe", "note"])
@@ -87,5 +73,5 @@ def table_of(baseline: dict[str, float], trials: Sequence[Trial]) -> pd.DataFram
     rows: dict[str, dict[str, Any]] = {"float": {"accepted": True, **baseline, "recipe": "", "note": ""}}
     for trial in trials:
         rows[trial.name] = {"accepted": trial.accepted, **trial.figures, "recipe": trial.recipe, "note": trial.note}
-    columns = ["accepted", *_FORMATS, "recipe", "note"]
+    columns = ["accepted", *baseline, "seconds", "recipe", "note"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +15,8 @@ from masslib.compression.result import Compressed
 from masslib.compression.searching.candidates import Candidate
 from masslib.compression.sensitivities import Sensitivity
 from masslib.evaluation import evaluate
-from masslib.files import BLANK_SEAL, replacing, seal, sealed
+from masslib.files import replacing
+from masslib.manifest import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +63,7 @@ class Folder:
         self._path = path
         self.baseline = path / "float.tflite"
         if (path / _SEARCH).exists():
-            other = _read(path / _SEARCH)
+            other = read_sealed(path / _SEARCH)
             different = sorted(key for key in about if about[key] != other.get(key))
             if different:
                 raise ValueError(
@@ -71,7 +71,7 @@ class Folder:
                     "model, data and settings to go on with it"
                 )
         else:
-            _write(path / _SEARCH, about)
+            _keep(path / _SEARCH, about)
 
     def file(self, number: int) -> Path:
         """The TFLite file of a trial."""
@@ -90,7 +90,7 @@ class Folder:
         file = self._place(number) / _TRIAL
         if not file.exists():
             return None
-        found = _read(file)
+        found = read_sealed(file)
         if found["name"] != name:
             raise ValueError(f"{file} is the trial {found['name']!r}, expected {name!r}; pass another folder")
         return Trial(**found | {"score": tuple(found["score"])})
@@ -101,7 +101,7 @@ class Folder:
 
         if not (self._path / _SENSITIVITY).exists():
             return None
-        found = _read(self._path / _SENSITIVITY)
+        found = read_sealed(self._path / _SENSITIVITY)
         table = pd.DataFrame.from_dict(found.pop("rows"), orient="index", columns=found.pop("levels"))
         return Sensitivity(table=table, **found)
 
@@ -109,14 +109,14 @@ class Folder:
         """Write it down."""
         rows = {str(name): list(row) for name, row in found.table.iterrows()}
         about = {"technique": found.technique, "baseline": found.baseline, "weights": found.weights}
-        _write(self._path / _SENSITIVITY, {**about, "rows": rows, "levels": list(found.table.columns)})
+        _keep(self._path / _SENSITIVITY, {**about, "rows": rows, "levels": list(found.table.columns)})
 
     def make(self, number: int, judge: Judge, candidate: Candidate) -> Trial:
         """Run a trial and keep it, whole or not at all."""
         with replacing(self._place(number)) as place:
             place.mkdir()
             trial = judge.trial(candidate, place / _FILE, place / _MODEL)
-            _write(place / _TRIAL, asdict(trial))
+            write_sealed(place / _TRIAL, asdict(trial))
         return trial
 
     def _place(self, number: int) -> Path:
@@ -191,16 +191,6 @@ def fingerprint(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _write(file: Path, content: Mapping[str, Any]) -> None:
+def _keep(file: Path, content: Mapping[str, Any]) -> None:
     with replacing(file) as temporary:
-        temporary.write_text(json.dumps({**content, "seal": BLANK_SEAL.decode()}, indent=1))
-        seal(temporary)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    # An empty file cannot be mapped to look for the seal.
-    if not file.stat().st_size or not sealed(file):
-        raise ValueError(f"{file} is damaged; delete it, or its folder, to have that part done again")
-    content = json.loads(file.read_text())
-    del content["seal"]
-    return content
+        write_sealed(temporary, content)

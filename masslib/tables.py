@@ -1,0 +1,42 @@
+"""How the tables of masslib look, in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMATS = {
+    "accuracy": "{:.4f}",
+    "low": "{:.4f}",
+    "high": "{:.4f}",
+    "macro_f1": "{:.4f}",
+    "auc": "{:.4f}",
+    "drop_points": "{:+.2f}",
+    "size_kb": "{:,.0f}",
+    "gzipped_kb": "{:,.0f}",
+    "times_smaller": "{:.1f}",
+    "nonzero": "{:,.0f}",
+    "mflops": "{:,.2f}",
+    "median_ms": "{:.3f}",
+    "p95_ms": "{:.3f}",
+    "times_faster": "{:.2f}",
+    "seconds": "{:.0f}",
+}
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """Write a table with the digits that each of its columns deserves."""
+    return table.to_string(formatters=_formatters(table))
+
+
+def as_html(table: pd.DataFrame) -> str:
+    """Write the same for Jupyter."""
+    shown = table.to_html(formatters=_formatters(table), border=0)
+    # Else Jupyter breaks the names of the rows into several lines to save width.
+    return shown.replace("<th>", '<th style="white-space: nowrap">')
+
+
+def _formatters(table: pd.DataFrame) -> dict:
+    return {name: form.format for name, form in _FORMATS.items() if name in table.columns}
