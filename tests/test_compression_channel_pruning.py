@@ -130,7 +130,7 @@ def test_what_needs_all_channels_keeps_them_and_is_reported(digits):
     x = layers.Conv2D(4, 1, activation="softmax", name="soft")(x)
     x = layers.Conv2D(1, 1, name="single")(x) + layers.Conv2D(4, 1, name="wide")(x)
     x = layers.Dense(6, name="dense")(layers.Flatten()(x))
-    x = layers.Reshape((2, 3))(x)
+    x = layers.Reshape((2, 3), name="reshape")(x)
     added = layers.Add()([layers.Conv2D(1, 1, name="to_input")(image), image])
     x = layers.Concatenate()([layers.Flatten()(x), layers.Flatten()(added)])
     model = keras.Model(image, layers.Dense(10, activation="softmax", name="top")(x))
