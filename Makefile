@@ -3,6 +3,8 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=180 --nbval-sanitize-with tests/nbval_sanitize.cfg
+# The tests of one file stay together, for they share what they have trained.
+TWO_AT_A_TIME := --numprocesses=2 --dist=loadfile
 # The Pythons that TensorFlow 2.21 has wheels for, the tested one first
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 
@@ -27,11 +29,13 @@ lab: install  ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab notebooks
 
 test: lint  ## ruff, the unit tests but the slow ones, and every notebook against its outputs
-	@$(PYTHON) -m pytest -q -m "not slow" --doctest-modules masslib tests
+	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) -m "not alone and not slow" --doctest-modules masslib tests
+	@$(PYTHON) -m pytest -q -m "alone and not slow" tests
 	@$(PYTHON) -m pytest -q $(NBVAL) notebooks
 
 test-all: lint  ## the same with the slow tests
-	@$(PYTHON) -m pytest -q --doctest-modules masslib tests
+	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) -m "not alone" --doctest-modules masslib tests
+	@$(PYTHON) -m pytest -q -m alone tests
 	@$(PYTHON) -m pytest -q $(NBVAL) notebooks
 
 lint: install

@@ -10,6 +10,8 @@ import pytest
 from masslib.distribute import cluster, rendezvous
 from masslib.distribute.cluster import Cluster
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):

@@ -13,6 +13,8 @@ import pytest
 import masslib
 from masslib.launcher import WorkerError
 
+pytestmark = pytest.mark.alone
+
 
 def _rank():
     import json

@@ -18,6 +18,8 @@ import sys
 import numpy as np
 import masslib
 
+pytestmark = pytest.mark.alone
+
 strategy = masslib.strategy("multi_worker")
 digits = masslib.data.load("digits")
 with strategy.scope():

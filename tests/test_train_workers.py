@@ -18,6 +18,8 @@ from keras import layers
 import masslib
 from masslib.launcher import WorkerError
 
+pytestmark = pytest.mark.alone
+
 EXACT = {"batch_size": 40, "epochs": 4, "save_every": 7, "verbose": 0}
 STEPS = 4 * 31
 
