@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parent.parent
 
 TRAIN = """
 import sys
 import numpy as np
 import masslib
-
-pytestmark = pytest.mark.alone
 
 strategy = masslib.strategy("multi_worker")
 digits = masslib.data.load("digits")
