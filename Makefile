@@ -48,8 +48,10 @@ render: install  ## execute the notebooks in place and write their index; NOTEBO
 docs: install  ## write docs/api.md from the docstrings
 	@$(PYTHON) tools/api_page.py
 
-bench: $(VENV)/.installed-bench  ## run every script in benchmarks/
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PYTHON) "$$script"; done
+bench: $(VENV)/.installed-bench  ## run every script in benchmarks/; fails at the end if one missed a target
+	@missed=; for script in benchmarks/[a-z]*.py; do \
+	    echo "== $$script"; $(PYTHON) "$$script" || missed="$$missed $$script"; \
+	done; [ -z "$$missed" ] || { echo "missed a target or failed:$$missed"; exit 1; }
 
 clean:  ## remove build/ and caches; .venv stays
 	rm -rf build dist .pytest_cache .ruff_cache *.egg-info
