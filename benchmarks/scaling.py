@@ -3,6 +3,7 @@
 Weak scaling: each worker trains batches of the same size on one pinned core, so that two are ideally twice as fast as
 one. All take turns of an epoch in one run, in the same two processes; while one worker trains alone the other waits.
 The usual loop is that of the tf.distribute tutorials, with 20 steps inside of one call of its `tf.function`.
+Beside them: two logical devices of one process under `"mirrored"`, on both cores, in turns with one on one core.
 """
 
 from __future__ import annotations
@@ -39,21 +40,17 @@ NETWORKS = {
 }
 
 
-def train(build: Callable, rows: int) -> dict[str, list[float]]:
-    """Run in both workers; return the seconds of each epoch of each contestant."""
+def compiled(strategy: object, build: Callable) -> object:
     import keras
-    import tensorflow as tf
 
-    pair = masslib.strategy("multi_worker")
-    alone = tf.distribute.get_strategy()
-    chief = pair.cluster_resolver.task_id == 0
-    splits = masslib.data.load("fashion_mnist")
+    with strategy.scope():
+        model = build((28, 28, 1), 10)
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
+    return model
 
-    def compiled(strategy: tf.distribute.Strategy) -> keras.Model:
-        with strategy.scope():
-            model = build(splits.input_shape, splits.num_classes)
-            model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
-        return model
+
+def by_masslib(strategy: object, build: Callable, batch: int, **options: str) -> Callable[[], float]:
+    import keras
 
     class Clock(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -62,23 +59,54 @@ def train(build: Callable, rows: int) -> dict[str, list[float]]:
         def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
             self.seconds = time.perf_counter() - self.start
 
-    def by_masslib(strategy: tf.distribute.Strategy, batch: int, **options: str) -> Callable[[], float]:
-        model, clock = compiled(strategy), Clock()
-        data = splits.train.take(batch * STEPS)
+    model, clock = compiled(strategy, build), Clock()
+    data = masslib.data.load("fashion_mnist").train.take(batch * STEPS)
 
-        def epoch() -> float:
-            # The first of the two epochs traces, as every call of fit does; the clock keeps the second.
-            masslib.fit(model, data, batch_size=batch, epochs=2, verbose=0, callbacks=[clock], **options)
-            return clock.seconds
+    def epoch() -> float:
+        # The first of the two epochs traces, as every call of fit does; the clock keeps the second.
+        masslib.fit(model, data, batch_size=batch, epochs=2, verbose=0, callbacks=[clock], **options)
+        return clock.seconds
 
-        return epoch
+    return epoch
 
+
+def train_mirrored(build: Callable, rows: int) -> list[float]:
+    """Run in one process; return one worker's seconds over those of two replicas, round by round."""
+    import tensorflow as tf
+
+    pair = masslib.strategy("mirrored", devices=["CPU:0", "CPU:1"])
+    mirrored = by_masslib(pair, build, 2 * rows)
+    single = by_masslib(tf.distribute.get_strategy(), build, rows)
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    ratios = []
+    for number in range(ROUNDS + 1):
+        pin_all_threads(cores[:1])
+        alone = single()
+        pin_all_threads(cores)
+        together = mirrored()
+        if number:  # the first round traces
+            ratios.append(alone / together)
+    return ratios
+
+
+def pin_all_threads(cores: list[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cores)
+
+
+def train(build: Callable, rows: int) -> dict[str, list[float]]:
+    """Run in both workers; return the seconds of each epoch of each contestant."""
+    import tensorflow as tf
+
+    pair = masslib.strategy("multi_worker")
+    chief = pair.cluster_resolver.task_id == 0
+    splits = masslib.data.load("fashion_mnist")
     contestants = {
-        "usual loop": by_hand(pair, compiled(pair), splits.train.take(2 * rows * STEPS), 2 * rows),
-        "masslib, shared memory": by_masslib(pair, 2 * rows),
-        "masslib, float16": by_masslib(pair, 2 * rows, wire="float16"),
+        "usual loop": by_hand(pair, compiled(pair, build), splits.train.take(2 * rows * STEPS), 2 * rows),
+        "masslib, shared memory": by_masslib(pair, build, 2 * rows),
+        "masslib, float16": by_masslib(pair, build, 2 * rows, wire="float16"),
     }
-    single = by_masslib(alone, rows)
+    single = by_masslib(tf.distribute.get_strategy(), build, rows)
     seconds: dict[str, list[float]] = {name: [] for name in ("one worker", *contestants)}
     for number in range(ROUNDS + 1):
         found = {"one worker": single() if chief else 0.0}
@@ -155,6 +183,8 @@ def main() -> int:
         for contestant in list(seconds)[2:]:
             ratios = [a / b for a, b in zip(seconds["usual loop"], seconds[contestant], strict=True)]
             met &= verdict(f"{title}, {rows} rows: speed of {contestant} / usual loop", ratios, at_least=gain)
+        (ratios,) = masslib.launch(train_mirrored, [build, rows], workers=1, threads=2)
+        verdict(f"{title}, {rows} rows: efficiency of in-process mirrored", ratios)
     return 0 if met else 1
 
 
