@@ -43,8 +43,9 @@ NETWORKS = {
 def compiled(strategy: object, build: Callable) -> object:
     import keras
 
+    splits = masslib.data.load("fashion_mnist")
     with strategy.scope():
-        model = build((28, 28, 1), 10)
+        model = build(splits.input_shape, splits.num_classes)
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
     return model
 
