@@ -19,7 +19,7 @@ def pin(cores: int) -> None:
     os.sched_setaffinity(0, available[:cores])
     tf.config.threading.set_intra_op_parallelism_threads(cores)
     tf.config.threading.set_inter_op_parallelism_threads(cores)
-    print(f"pinned to {min(cores, len(available))} core(s), {ROUNDS} rounds")
+    print(f"pinned to {min(cores, len(available))} core(s)")
 
 
 class TakingTurns(keras.callbacks.Callback):

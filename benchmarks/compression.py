@@ -31,6 +31,7 @@ from masslib.bridge.toolkit import quiet, tfmot
 
 SPLITS = masslib.data.load("fashion_mnist")
 MOST_POINTS = 0.5
+LENET_ZEROS = {"conv2": 0.85, "dense1": 0.981, "dense2": 0.85}
 MLP_ZEROS = {"dense1": 0.957, "dense2": 0.875}
 
 
@@ -50,9 +51,10 @@ CONTESTS = {
         masslib.models.lenet5,
         8,
         [
-            Prune({"conv2": 0.87, "dense1": 0.983, "dense2": 0.85}, epochs=8, learning_rate=1e-3),
+            Prune(LENET_ZEROS, epochs=8, learning_rate=1e-3),
+            Prune(LENET_ZEROS, schedule="constant", epochs=4, learning_rate=3e-4),
             Cluster({"conv2": 16, "dense1": 8, "dense2": 16}, epochs=1, learning_rate=1e-4),
-            QuantizeAware(epochs=1, learning_rate=1e-4),
+            QuantizeAware(epochs=1, learning_rate=5e-5),
         ],
         60,
     ),

@@ -3,7 +3,11 @@
 Weak scaling: each worker trains batches of the same size on one pinned core, so that two are ideally twice as fast as
 one. All take turns of an epoch in one run, in the same two processes; while one worker trains alone the other waits.
 The usual loop is that of the tf.distribute tutorials, with 20 steps inside of one call of its `tf.function`.
-Beside them: two logical devices of one process under `"mirrored"`, on both cores, in turns with one on one core.
+Beside them: two logical devices of one process under `"mirrored"`, on both cores, in turns with one on one core; two
+workers that train each for itself at the same time; and, for the network whose efficiency has a target, the same with a
+wait for the other after every step, which is what is left to a training that exchanges gradients for nothing.
+
+    python benchmarks/scaling.py ["conv net" LeNet-5 "MLP 300-100" small_cnn]
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import masslib
 ROUNDS = 7
 STEPS = 40
 STEPS_PER_CALL = 20
+ALONE, APART, IN_STEP = "one worker", "two that exchange nothing", "the same, in step"
 
 
 def conv_net(input_shape: tuple[int, ...], classes: int) -> object:
@@ -50,22 +55,32 @@ def compiled(strategy: object, build: Callable) -> object:
     return model
 
 
-def by_masslib(strategy: object, build: Callable, batch: int, **options: str) -> Callable[[], float]:
+def by_masslib(
+    strategy: object, build: Callable, batch: int, beside: object = None, in_step: bool = False, **options: str
+) -> Callable[[], float]:
+    """A training of ours. Its epochs, or its steps, begin together with those of the other worker of `beside`."""
     import keras
 
     class Clock(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+            if beside:
+                meet(beside)
             self.start = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
             self.seconds = time.perf_counter() - self.start
 
+    class InStep(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            meet(beside)
+
     model, clock = compiled(strategy, build), Clock()
+    callbacks = [clock, InStep()] if in_step else [clock]
     data = masslib.data.load("fashion_mnist").train.take(batch * STEPS)
 
     def epoch() -> float:
         # The first of the two epochs traces, as every call of fit does; the clock keeps the second.
-        masslib.fit(model, data, batch_size=batch, epochs=2, verbose=0, callbacks=[clock], **options)
+        masslib.fit(model, data, batch_size=batch, epochs=2, verbose=0, callbacks=callbacks, **options)
         return clock.seconds
 
     return epoch
@@ -95,22 +110,26 @@ def pin_all_threads(cores: list[int]) -> None:
         os.sched_setaffinity(int(thread), cores)
 
 
-def train(build: Callable, rows: int) -> dict[str, list[float]]:
+def train(build: Callable, rows: int, in_step: bool) -> dict[str, list[float]]:
     """Run in both workers; return the seconds of each epoch of each contestant."""
     import tensorflow as tf
 
     pair = masslib.strategy("multi_worker")
     chief = pair.cluster_resolver.task_id == 0
     splits = masslib.data.load("fashion_mnist")
+    alone = tf.distribute.get_strategy()
+    single = by_masslib(alone, build, rows)
     contestants = {
+        APART: by_masslib(alone, build, rows, beside=pair),
         "usual loop": by_hand(pair, compiled(pair, build), splits.train.take(2 * rows * STEPS), 2 * rows),
         "masslib, shared memory": by_masslib(pair, build, 2 * rows),
         "masslib, float16": by_masslib(pair, build, 2 * rows, wire="float16"),
     }
-    single = by_masslib(tf.distribute.get_strategy(), build, rows)
-    seconds: dict[str, list[float]] = {name: [] for name in ("one worker", *contestants)}
+    if in_step:
+        contestants[IN_STEP] = by_masslib(alone, build, rows, beside=pair, in_step=True)
+    seconds: dict[str, list[float]] = {name: [] for name in (ALONE, *contestants)}
     for number in range(ROUNDS + 1):
-        found = {"one worker": single() if chief else 0.0}
+        found = {ALONE: single() if chief else 0.0}
         for name, epoch in contestants.items():
             meet(pair)
             found[name] = epoch()
@@ -174,14 +193,15 @@ def main() -> int:
         return 1
     print(f"2 workers, each pinned to 1 core, {ROUNDS} rounds of {STEPS} steps")
     met = True
-    for title, (build, rows, efficiency, gain) in NETWORKS.items():
-        seconds = masslib.launch(train, [build, rows], workers=2, threads=1)[0]
+    for title in sys.argv[1:] or NETWORKS:
+        build, rows, efficiency, gain = NETWORKS[title]
+        seconds = masslib.launch(train, [build, rows, efficiency is not None], workers=2, threads=1)[0]
         for contestant in seconds:
-            if contestant != "one worker":
-                ratios = [a / b for a, b in zip(seconds["one worker"], seconds[contestant], strict=True)]
+            if contestant != ALONE:
+                ratios = [a / b for a, b in zip(seconds[ALONE], seconds[contestant], strict=True)]
                 target = efficiency if contestant == "masslib, shared memory" else None
                 met &= verdict(f"{title}, {rows} rows: efficiency of {contestant}", ratios, at_least=target)
-        for contestant in list(seconds)[2:]:
+        for contestant in [name for name in seconds if name.startswith("masslib")]:
             ratios = [a / b for a, b in zip(seconds["usual loop"], seconds[contestant], strict=True)]
             met &= verdict(f"{title}, {rows} rows: speed of {contestant} / usual loop", ratios, at_least=gain)
         (ratios,) = masslib.launch(train_mirrored, [build, rows], workers=1, threads=2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
+import math
 import os
 import threading
+import time
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -14,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from masslib.files import BLANK_SEAL, SealingStream, replacing, sealed
+from masslib.files import BLANK_SEAL, SealingStream, flush, replacing, sealed
+from masslib.lock import lock
 
 _PATTERN = "step-*.npz"
 _ABOUT, _SEAL = "about.json", "seal"
@@ -25,32 +28,44 @@ class Checkpoints:
     """The checkpoints of one training run, in a folder that is locked against a second run.
 
     Each is one `.npz` file of arrays with a description and its own SHA-256 inside; it is written by a thread
-    beside the training under a temporary name, flushed to the disk, and then renamed.
+    beside the training under a temporary name and then renamed. So the death of the process, at any moment, costs
+    nothing that was saved.
+
+    A power cut may cost what the system had not yet written to the disk. Waiting for the disk takes the cores more than
+    all the rest of a checkpoint, so only the first, one every `flush_seconds`, and the last of a run are waited for;
+    the newest of those stays, beyond `keep`, until the next one has arrived.
 
     Args:
         folder: Made if absent.
         keep: How many of the newest checkpoints are kept.
+        flush_seconds: A power cut may cost so much of the training, in s, and the time between two checkpoints.
 
     Raises:
         ValueError: If `keep` is below 1.
         RuntimeError: If another run uses the folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3):
+    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3, flush_seconds: float = 30.0):
         if not isinstance(keep, int) or keep < 1:
             raise ValueError(f"keep={keep!r}: expected a positive number of checkpoints")
         self.folder, self._keep = Path(folder), keep
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.folder / ".lock")
+        self._lock = lock(self.folder)
         self._writer: threading.Thread | None = None
         self._failure: Exception | None = None
+        self._flush_seconds = flush_seconds
+        self._written: Path | None = None  # the last of this run
+        self._flushed: Path | None = None  # the last that is known to be on the disk
+        self._flushed_at = -math.inf
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.wait()
-        self._lock.close()
+        try:
+            self.wait()
+            self._flush_last()
+        finally:
+            self._lock.close()
 
     def paths(self) -> list[Path]:
         """The checkpoints in the folder, the oldest first."""
@@ -73,7 +88,7 @@ class Checkpoints:
         self._writer.start()
 
     def wait(self) -> None:
-        """Wait until the checkpoint that was begun is on the disk, and warn if it is not."""
+        """Wait until the checkpoint that was begun is in its place, and warn if it could not be written."""
         if self._writer:
             self._writer.join()
             self._writer = None
@@ -91,31 +106,63 @@ class Checkpoints:
         # The training has the right of way; on Linux a thread has a priority of its own.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         text, blank = (np.frombuffer(content, np.uint8) for content in (json.dumps(about).encode(), BLANK_SEAL))
+        now = time.monotonic()
+        # What is on the disk is not overwritten by something that is not.
+        durable = now - self._flushed_at >= self._flush_seconds or path == self._flushed
         try:
-            with replacing(path) as temporary, open(temporary, "wb") as file:
+            with replacing(path, durable=durable) as temporary, open(temporary, "wb") as file:
                 stream = SealingStream(file)
                 _write_npz(stream, {**arrays, _ABOUT: text, _SEAL: blank})
                 stream.seal()
-            for old in self.paths()[: -self._keep]:
-                old.unlink()
+            self._written = path
+            if durable:
+                self._flushed, self._flushed_at = path, now
+            self._remove_old()
         except OSError as error:
             self._failure = error
+
+    def _remove_old(self) -> None:
+        for old in self.paths()[: -self._keep]:
+            if old != self._flushed:
+                old.unlink()
+
+    def _flush_last(self) -> None:
+        """Bring the last checkpoint of this run to the disk, if there is one."""
+        if self._written in (None, self._flushed) or not self._written.exists():
+            return
+        try:
+            flush(self._written)
+            self._flushed = self._written
+            self._remove_old()
+        except OSError as error:
+            warnings.warn(
+                f"{self._written} may not survive a power cut: {error}; copy it to another disk",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Read the newest checkpoint that is whole; None if the folder holds none.
 
-        A damaged one is reported by a warning, and the one before it is read.
+        A damaged one is reported by a warning, and the one before it is read. The damaged one then gets the suffix
+        `.damaged`, so that it is not taken for one of the newest when old ones are removed.
 
         Raises:
             ValueError: If there are checkpoints and all of them are damaged.
         """
-        problems = []
+        problems, damaged = [], []
         for path in reversed(self.paths()):
             try:
-                return read(path)
+                found = read(path)
             except (ValueError, OSError) as error:
                 problems.append(str(error))
+                damaged += [path] if isinstance(error, ValueError) else []
                 warnings.warn(f"{error}; the checkpoint before it is used", RuntimeWarning, stacklevel=2)
+                continue
+            with contextlib.suppress(OSError):  # in a folder that is read-only nothing is removed either
+                for other in damaged:
+                    other.replace(other.with_suffix(".damaged"))
+            return found
         if problems:
             listed = "\n".join(f"  {problem}" for problem in problems)
             raise ValueError(
@@ -150,19 +197,3 @@ def _write_npz(stream: SealingStream, arrays: Mapping[str, np.ndarray]) -> None:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array_header_1_0(entry, np.lib.format.header_data_from_array_1_0(array))
                 entry.write(array.reshape(-1).view(np.uint8).data)
-
-
-def _locked(path: Path) -> Any:
-    """Lock a file for this process; the lock ends with the process, however it ends."""
-    file = open(path, "a+")  # noqa: SIM115 - it stays open as long as the lock is to be held
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        owner = file.read().strip() or "another process"
-        file.close()
-        raise RuntimeError(f"{path.parent} is in use by {owner}; wait for it to end, or name another folder") from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()}")
-    file.flush()
-    return file

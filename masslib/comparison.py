@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masslib import export, measure
-from masslib.compression import compress
+from masslib.compression.recipe import compress_each
 from masslib.compression.step import Step
 from masslib.data import Splits
 from masslib.evaluation import Evaluation, evaluate
@@ -82,7 +82,8 @@ def compare(
     """Compress a model by several recipes and measure each exported file, beside the float file.
 
     Every figure comes from the TFLite file itself, run by LiteRT: accuracy on the test split, size raw and
-    gzipped, and latency, for which the files take turns so that a busy machine hits all of them alike.
+    gzipped, and latency, for which the files take turns so that a busy machine hits all of them alike. Recipes that
+    begin alike share the steps that they have in common, which are trained once.
 
     Args:
         model: A trained and compiled classifier.
@@ -112,10 +113,12 @@ def compare(
         raise ValueError(
             f"recipes={list(recipes)}: expected at least one, none of them named {BASELINE!r} (the baseline)"
         )
+    options = {"batch_size": batch_size, "seed": seed, "verbose": verbose}
+    compressed = compress_each(model, list(recipes.values()), splits.train, **options)
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
         files = {BASELINE: export.tflite(model, Path(place, f"{BASELINE}.tflite"))}
-        for name, steps in bar(recipes.items(), title="compress", unit="recipe", visible=verbose):
-            small = compress(model, steps, splits.train, batch_size=batch_size, seed=seed, verbose=verbose)
+        for name in bar(recipes, title="compress", unit="recipe", visible=verbose):
+            small = next(compressed)
             files[name] = export.tflite(small, Path(place, f"{_file_name(name)}.tflite"))
         evaluations = {
             name: evaluate(path, splits.test)

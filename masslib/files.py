@@ -20,10 +20,15 @@ BLANK_SEAL = _MARK + _BLANK
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Write a file or folder under a temporary name and move it into place when all went well.
 
     When the block raises, what stood at `path` before is untouched and the temporary files are gone.
+
+    Args:
+        path: What to replace, or make.
+        durable: Whether a file is flushed to the disk, so that it survives a power cut and not just the death of the
+            process; `flush` can do it later.
 
     Example:
         >>> import pathlib, tempfile
@@ -39,13 +44,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}-{target.name}")
     try:
         yield temporary
-        _move(temporary, target)
+        _move(temporary, target, durable)
     finally:
         _remove(temporary)
 
 
-def _move(temporary: Path, target: Path) -> None:
-    if not temporary.is_dir():
+def flush(path: Path) -> None:
+    """Wait until the content and the name of a file are on the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    _flush_names(path.parent)
+
+
+def _move(temporary: Path, target: Path, durable: bool) -> None:
+    if durable and not temporary.is_dir():
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
     if temporary.is_dir() and target.exists():
@@ -54,11 +66,16 @@ def _move(temporary: Path, target: Path) -> None:
             os.rename(temporary, target)
     else:
         os.replace(temporary, target)
-    folder = os.open(target.parent, os.O_RDONLY)
+    if durable:
+        _flush_names(target.parent)
+
+
+def _flush_names(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name, too, is to survive a power cut
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 @contextmanager

@@ -33,6 +33,42 @@ def test_what_is_saved_is_read_back_and_only_the_newest_are_kept(tmp_path):
         assert arrays[name].dtype == array.dtype
 
 
+def test_what_is_on_the_disk_stays_until_something_newer_is(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.readlink(f"/proc/self/fd/{file}")) or fsync(file))
+
+    def steps():
+        return [int(path.stem.split("-")[1]) for path in checkpoints.paths()]
+
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in range(1, 6):
+            checkpoints.save(step, ARRAYS, {"step": step})
+        checkpoints.wait()
+        assert steps() == [1, 4, 5]
+        assert len(flushed) == 2 and flushed[0].endswith("-step-0000000001.npz") and flushed[1] == str(tmp_path)
+    assert steps() == [4, 5]
+    assert flushed[2:] == [str(tmp_path / "step-0000000005.npz"), str(tmp_path)]
+    with Checkpoints(tmp_path, keep=2, flush_seconds=0) as checkpoints:
+        for step in range(6, 9):
+            checkpoints.save(step, ARRAYS, {"step": step})
+        checkpoints.wait()
+        assert steps() == [7, 8]
+        assert len(flushed) == 4 + 3 * 2
+
+
+def test_a_last_flush_that_fails_warns(tmp_path, monkeypatch):
+    def broken(_):
+        raise OSError(5, "Input/output error")
+
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, ARRAYS, {"step": step})
+    checkpoints.wait()
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.warns(RuntimeWarning, match="0002.npz may not survive a power cut: .*Input/output error"):
+        checkpoints.__exit__()
+
+
 def _truncate(path):
     os.truncate(path, path.stat().st_size // 2)
 
@@ -61,6 +97,19 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(tmp_path, d
     ):
         _, about = checkpoints.newest()
     assert about == {"step": 20}
+
+
+def test_a_run_that_goes_on_before_damaged_checkpoints_leaves_whole_ones(tmp_path):
+    for path in [_filled(tmp_path, steps=(10, 20, 30)) / f"step-00000000{step}.npz" for step in (20, 30)]:
+        _truncate(path)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        with pytest.warns(RuntimeWarning, match="the checkpoint before it is used"):
+            checkpoints.newest()
+        for step in (11, 12, 13):
+            checkpoints.save(step, ARRAYS, {"step": step})
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.newest()[1] == {"step": 13}
+        assert len(checkpoints.paths()) == 2
 
 
 def test_a_deleted_checkpoint_leaves_the_one_before(tmp_path):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 import masslib
-from masslib import Prune, Quantize, compare, models
+from masslib import Cluster, Distill, LowRank, Prune, PruneChannels, Quantize, QuantizeAware, compare, models
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,52 @@ def test_every_figure_is_that_of_the_file(model, digits, tmp_path):
     assert table.loc["pruned 80%", "nonzero"] < 0.25 * table.loc["float", "nonzero"]
     assert table.loc["float", "accuracy"] == pytest.approx(masslib.evaluate(model, digits.test).accuracy)
     assert table.loc["pruned 80%", "times_smaller"] > 8 > table.loc["int8", "times_smaller"] > 3
+
+
+def test_recipes_share_what_they_begin_with_and_end_as_alone(model, digits, tmp_path, monkeypatch):
+    prune, cluster = Prune(0.8, epochs=1), Cluster(8, epochs=1)
+    recipes = {
+        "pruned": prune,
+        "clustered": [prune, cluster],
+        "in int8": [prune, cluster, QuantizeAware(epochs=1)],
+        "otherwise": [Prune(0.7, epochs=1), cluster],
+    }
+    trained, apply = [], {kind: kind.apply for kind in (Prune, Cluster)}
+    for kind in apply:
+        monkeypatch.setattr(kind, "apply", lambda self, *a: trained.append(self) or apply[type(self)](self, *a))
+    report = compare(model, recipes, digits, folder=tmp_path, verbose=False)
+    assert trained == [prune, cluster, Prune(0.7, epochs=1), cluster]
+    x, _ = digits.test[:]
+    for name, steps in recipes.items():
+        alone = masslib.export.tflite(
+            masslib.compress(model, steps, digits.train, verbose=False), tmp_path / "alone.tflite"
+        )
+        answers = [masslib.runtime.load(path).predict(x) for path in (report.files[name], alone)]
+        np.testing.assert_array_equal(*answers)
+
+
+def test_recipes_that_rebuild_the_model_stand_beside_the_others(model, digits):
+    student = models.mlp(digits.input_shape, digits.num_classes, hidden=(24,))
+    distill = Distill(student, epochs=4)
+    recipes = {
+        "channels": [PruneChannels(0.5, epochs=2), Quantize("dynamic")],
+        "low rank": [LowRank(rank=12, epochs=2)],
+        "student": [distill, Prune(0.5, epochs=2), Quantize("int8")],
+        "student of a student": [distill, Distill(student, epochs=1)],
+        "student after all": distill,
+    }
+    table = compare(model, recipes, digits, verbose=False).table
+    assert (table["mflops"][1:] < 0.8 * table["mflops"]["float"]).all()
+    assert (table["times_smaller"][1:] > 1.2).all()
+    assert (table["accuracy"] > 0.8).all()
+
+
+def test_a_senseless_recipe_is_refused_before_anything_is_begun(model, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(Prune, "apply", lambda *_: pytest.fail("began to train"))
+    recipes = {"good": Prune(0.5), "bad": [Cluster(8), Prune(0.5)]}
+    with pytest.raises(ValueError, match="the order is Distill, PruneChannels, LowRank, Prune, Cluster"):
+        compare(model, recipes, digits, folder=tmp_path, verbose=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_report_is_shown_drawn_and_saved(model, digits, tmp_path):

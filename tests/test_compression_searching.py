@@ -12,6 +12,7 @@ from masslib import compression, export, measure, models, search
 from masslib.compression.searching import candidates
 from masslib.compression.searching.candidates import Family, next_candidate
 from masslib.compression.searching.trials import Trial
+from masslib.lock import lock
 
 QUICK = {"max_steps": 20, "learning_rate": 1e-3, "batch_size": 32, "verbose": False}
 
@@ -67,6 +68,12 @@ def test_it_goes_on_where_it_was_stopped(found, model, digits, monkeypatch):
     assert again.table[fixed].equals(found.table[fixed])
     fewer = search(model, digits, 0.05, budget=2, folder=folder, **QUICK)
     assert list(fewer.table.index) == ["float", "dynamic", "int8"]
+
+
+def test_two_searches_do_not_share_a_folder(found, model, digits):
+    folder = found.file.parent.parent
+    with lock(folder), pytest.raises(RuntimeError, match="is in use by process"):
+        search(model, digits, 0.05, folder=folder, **QUICK)
 
 
 def test_an_interrupt_returns_the_best_so_far(model, digits, monkeypatch):

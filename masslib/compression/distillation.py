@@ -88,7 +88,10 @@ class Distill(Rebuilding):
             activation = self._activation(model, student, settings["loss"])
             teachings = [losses.SoftTargets(activation, self.temperature)]
             teachings += [losses.Features(*names) for names in (self.features or {}).items()]
-            distiller = keras.distillation.Distiller(model, student, teachings, student_loss_weight=1 - self.alpha)
+            # It freezes its teacher.
+            distiller = keras.distillation.Distiller(
+                copied(model), student, teachings, student_loss_weight=1 - self.alpha
+            )
             compiled = keras.saving.deserialize_keras_object(settings)
             distiller.compile(compiled["optimizer"], losses.Labels(compiled["loss"]))
         tuner.run(distiller, self)

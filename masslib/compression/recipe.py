@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from masslib import bridge
@@ -65,41 +65,106 @@ def compress(
         >>> round(float((small.model.get_weights()[0] == 0).mean()), 2), small.precision
         (0.5, 'int8')
     """
-    steps = _checked(steps)
-    data = _as_subset(data, model, steps)
-    tuner = Tuner(model, data, batch_size, seed, verbose)
-    result, skipped = _rebuilt(model, steps, tuner)
-    training = [step for step in steps if isinstance(step, Training) and not isinstance(step, Rebuilding)]
-    if training:
-        with model.distribute_strategy.scope():
-            twin = bridge.to_tf_keras(result, custom_layers)
-            for step in training:
-                twin, left_alone = step.apply(twin, tuner)
-                skipped |= _told_by(step, left_alone)
-        if isinstance(steps[-1], QuantizeAware):
-            return Compressed(twin, steps, skipped, precision="int8")
-        result = bridge.from_tf_keras(twin, like=result)
-    quantize = steps[-1] if isinstance(steps[-1], Quantize) else None
-    if quantize is None:
-        return Compressed(result, steps, skipped)
-    rows = data.sample(min(quantize.calibration_rows, len(data)), seed=seed)[:][0] if quantize.calibrates else None
-    return Compressed(result, steps, skipped, precision=quantize.precision, calibration=rows)
+    options = {"batch_size": batch_size, "seed": seed, "verbose": verbose, "custom_layers": custom_layers}
+    (result,) = compress_each(model, [steps], data, **options)
+    return result
 
 
-def _rebuilt(model: keras.Model, steps: tuple[Step, ...], tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
-    """Run the steps that change the architecture, none of them perhaps, on a copy of the model."""
-    skipped: dict[str, str] = {}
-    with model.distribute_strategy.scope():
-        result = copied(model)
-    for step in steps:
+def compress_each(
+    model: keras.Model,
+    recipes: Sequence[Step | Sequence[Step]],
+    data: Subset | tuple[Any, Any] | None = None,
+    *,
+    batch_size: int = 128,
+    seed: int = 0,
+    verbose: bool = True,
+    custom_layers: Mapping[type, Any] | None = None,
+) -> Iterator[Compressed]:
+    """Compress a model by several recipes, one after another, when the next one is asked for.
+
+    Recipes that begin alike share the steps that they have in common, which then run once. Their results may share a
+    model, too, so they are for reading only. All recipes are checked at once.
+
+    Args:
+        model: As in `compress`.
+        recipes: A step or a list of steps for each result.
+        data: As in `compress`.
+        batch_size: As in `compress`.
+        seed: As in `compress`.
+        verbose: As in `compress`.
+        custom_layers: As in `compress`.
+
+    Returns:
+        An iterator over a `Compressed` per recipe.
+
+    Raises:
+        TypeError: As `compress`.
+        ValueError: As `compress`.
+    """
+    recipes = [_checked(steps) for steps in recipes]
+    data = _as_subset(data, model, [step for steps in recipes for step in steps])
+    stages = _Stages(model, Tuner(model, data, batch_size, seed, verbose), custom_layers)
+    return (
+        _finished(steps, *stages.run(_trained(steps), recipes[number + 1 :]), data, seed)
+        for number, steps in enumerate(recipes)
+    )
+
+
+Stage = tuple[Any, dict[str, str]]
+"""A model after some steps, and the layers that these left alone with the reason."""
+
+
+class _Stages:
+    """Runs the steps of recipes on a model, and keeps what later recipes begin with."""
+
+    def __init__(self, model: keras.Model, tuner: Tuner, custom_layers: Mapping[type, Any] | None):
+        self._model, self._tuner, self._custom_layers = model, tuner, custom_layers
+        self._kept: list[tuple[tuple[Step, ...], Stage]] = []
+
+    def run(self, steps: tuple[Step, ...], later: Sequence[tuple[Step, ...]]) -> Stage:
+        """Return the model after the steps, none of them perhaps."""
+        for known, stage in self._kept:
+            if known == steps:
+                return stage
+        if not steps:
+            with self._model.distribute_strategy.scope():
+                return copied(self._model), {}
+        before, skipped = self.run(steps[:-1], later)
+        after, left_alone = self._after(before, steps[-1])
+        stage = after, skipped | {name: f"{steps[-1]!r}: {reason}" for name, reason in left_alone.items()}
+        self._kept = [(known, kept) for known, kept in self._kept if _begins_any(known, later)]
+        if _begins_any(steps, later):
+            self._kept.append((steps, stage))
+        return stage
+
+    def _after(self, model: keras.Model, step: Training) -> Stage:
         if isinstance(step, Rebuilding):
-            result, left_alone = step.rebuild(result, tuner)
-            skipped |= _told_by(step, left_alone)
-    return result, skipped
+            return step.rebuild(model, self._tuner)
+        with self._model.distribute_strategy.scope():
+            twin, left_alone = step.apply(bridge.to_tf_keras(model, self._custom_layers), self._tuner)
+        if isinstance(step, QuantizeAware):
+            return twin, left_alone
+        return bridge.from_tf_keras(twin, like=model), left_alone
 
 
-def _told_by(step: Step, reasons: dict[str, str]) -> dict[str, str]:
-    return {name: f"{step!r}: {reason}" for name, reason in reasons.items()}
+def _begins_any(steps: tuple[Step, ...], recipes: Sequence[tuple[Step, ...]]) -> bool:
+    return any(recipe[: len(steps)] == steps for recipe in recipes)
+
+
+def _trained(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    return tuple(step for step in steps if isinstance(step, Training))
+
+
+def _finished(
+    steps: tuple[Step, ...], model: Any, skipped: dict[str, str], data: Subset | None, seed: int
+) -> Compressed:
+    last = steps[-1]
+    if isinstance(last, QuantizeAware):
+        return Compressed(model, steps, skipped, precision="int8")
+    if not isinstance(last, Quantize):
+        return Compressed(model, steps, skipped)
+    rows = data.sample(min(last.calibration_rows, len(data)), seed=seed)[:][0] if last.calibrates else None
+    return Compressed(model, steps, skipped, precision=last.precision, calibration=rows)
 
 
 def _checked(steps: Step | Sequence[Step]) -> tuple[Step, ...]:
@@ -125,7 +190,7 @@ def _checked(steps: Step | Sequence[Step]) -> tuple[Step, ...]:
     return steps
 
 
-def _as_subset(data: Any, model: keras.Model, steps: tuple[Step, ...]) -> Subset | None:
+def _as_subset(data: Any, model: keras.Model, steps: Sequence[Step]) -> Subset | None:
     needing = [s for s in steps if isinstance(s, Training) or (isinstance(s, Quantize) and s.calibrates)]
     if not needing:
         return None

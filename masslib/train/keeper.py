@@ -43,7 +43,7 @@ class Keeper:
             self._checkpoints.save(step, arrays, about)
 
     def wait(self) -> None:
-        """Wait until the checkpoint that was begun is on the disk."""
+        """Wait until the checkpoint that was begun is in its place."""
         if self._checkpoints:
             self._checkpoints.wait()
         self._replicas.agree()

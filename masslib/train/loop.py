@@ -86,8 +86,9 @@ def fit(
         on_nan: What to do when loss or weights are no longer finite: `"stop"` the training with a warning,
             `"restore"` the newest checkpoint and stop, or `"ignore"` it.
         checkpoint: Folder for checkpoints. What lies there is resumed, to the bit; a finished run returns its History.
-        save_every: Steps between checkpoints; besides, one is written after every epoch.
-        keep: How many of the newest checkpoints are kept.
+        save_every: Steps between checkpoints; besides, one is written after every epoch. The death of the process
+            costs nothing that was saved, a power cut perhaps what was saved in the last 30 s.
+        keep: How many of the newest checkpoints are kept, besides the last that surely is on the disk.
         resume: `False` refuses a folder that holds checkpoints.
 
     Returns:

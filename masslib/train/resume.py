@@ -85,7 +85,7 @@ class Journal:
         self._keeper.save(self.total, self._state.read(), about)
 
     def wait(self) -> None:
-        """Wait until the checkpoint that was begun is on the disk. Collective."""
+        """Wait until the checkpoint that was begun is in its place. Collective."""
         if self._keeper:
             self._keeper.wait()
 

@@ -19,6 +19,7 @@ from masslib.compression.searching.trials import Folder, Judge, Trial, fingerpri
 from masslib.compression.sensitivities import Sensitivity, sensitivity
 from masslib.compression.step import Training
 from masslib.evaluation import evaluate
+from masslib.lock import lock
 from masslib.progress import bar
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def search(
         TypeError: If `model` is not a Keras 3 model.
         ValueError: If an argument is out of range, the model is not compiled or no classifier, or the folder holds
             another search or a damaged file.
+        RuntimeError: If another search is going on in the folder.
 
     Example:
         >>> import masslib
@@ -99,7 +101,7 @@ def search(
     goal = {"objective": objective, "max_drop": max_drop}
     rows = [len(splits.train), len(splits.valid)]
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
-    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
+    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place, lock(place):
         store = Folder(Path(place), {"model": fingerprint(model), "rows": rows, **goal, **tuning, **options})
         judge = Judge(model, splits, store.baseline, **goal, options=options | {"verbose": verbose})
         trials: list[Trial] = []
