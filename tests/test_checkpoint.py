@@ -184,8 +184,10 @@ with Checkpoints(sys.argv[1], keep=2) as checkpoints:
 
 
 def test_killed_at_any_moment_of_a_save_the_newest_checkpoint_loads(tmp_path):
-    rng, last = np.random.default_rng(0), 0
-    for _ in range(8):
+    rng, last, kills = np.random.default_rng(0), 0, 0
+    while kills < 8 or last <= 3:  # a busy machine saves less between two kills
+        kills += 1
+        assert kills < 60
         process = subprocess.Popen([sys.executable, "-c", _SAVER, str(tmp_path)], stdout=subprocess.PIPE)
         process.stdout.readline()
         time.sleep(rng.uniform(0.02, 0.3))
@@ -199,4 +201,3 @@ def test_killed_at_any_moment_of_a_save_the_newest_checkpoint_loads(tmp_path):
         assert (arrays["weights"] == about["step"]).all()
         assert about["step"] >= last
         last = about["step"]
-    assert last > 3

@@ -63,12 +63,12 @@ def test_recipes_share_what_they_begin_with_and_end_as_alone(model, digits, tmp_
 
 def test_recipes_that_rebuild_the_model_stand_beside_the_others(model, digits):
     student = models.mlp(digits.input_shape, digits.num_classes, hidden=(24,))
-    distill = Distill(student, epochs=4)
+    distill = Distill(student, epochs=10, learning_rate=0.01)
     recipes = {
         "channels": [PruneChannels(0.5, epochs=2), Quantize("dynamic")],
         "low rank": [LowRank(rank=12, epochs=2)],
         "student": [distill, Prune(0.5, epochs=2), Quantize("int8")],
-        "student of a student": [distill, Distill(student, epochs=1)],
+        "student of a student": [distill, Distill(student, epochs=10, learning_rate=0.01)],
         "student after all": distill,
     }
     table = compare(model, recipes, digits, verbose=False).table
