@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     import keras
     import tf_keras
 
-TOLERANCE = 1e-5
+# Most models agree to 1e-6. tf_keras normalizes a layer by other arithmetic, and a dense layer behind it makes 2e-5 of
+# the roundings on processors without AVX-512.
+TOLERANCE = 1e-4
 """Largest relative difference, max|a - b| / max|a|, that the bridge accepts between the two models."""
 
 # How much more than a change in the last bits of the input the roundings of all layers may change the answers
