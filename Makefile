@@ -2,7 +2,7 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=180 --nbval-sanitize-with tests/nbval_sanitize.cfg
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=420 --nbval-sanitize-with tests/nbval_sanitize.cfg
 # The tests of one file stay together, for they share what they have trained.
 TWO_AT_A_TIME := --numprocesses=2 --dist=loadfile
 # The Pythons that TensorFlow 2.21 has wheels for, the tested one first
