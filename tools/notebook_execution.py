@@ -11,7 +11,7 @@ import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
-CELL_SECONDS = 180
+CELL_SECONDS = 420
 
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
