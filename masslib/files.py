@@ -51,15 +51,13 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
 
 def flush(path: Path) -> None:
     """Wait until the content and the name of a file are on the disk."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-    _flush_names(path.parent)
+    _sync(path)
+    _sync(path.parent)
 
 
 def _move(temporary: Path, target: Path, durable: bool) -> None:
     if durable and not temporary.is_dir():
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
     if temporary.is_dir() and target.exists():
         # A folder cannot be replaced in one step: the old one steps aside first.
         with _aside(target):
@@ -67,11 +65,12 @@ def _move(temporary: Path, target: Path, durable: bool) -> None:
     else:
         os.replace(temporary, target)
     if durable:
-        _flush_names(target.parent)
+        _sync(target.parent)
 
 
-def _flush_names(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Wait for the disk to have the content of a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

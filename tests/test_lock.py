@@ -16,7 +16,8 @@ def test_a_folder_is_given_back(tmp_path):
 
 def test_another_process_is_kept_out_until_it_dies(tmp_path):
     code = "import sys, masslib.lock as l; held = l.lock(sys.argv[1]); print(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=-1, stdout=-1) as owner:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], **pipes) as owner:
         owner.stdout.readline()
         with pytest.raises(RuntimeError, match=f"in use by process {owner.pid}"):
             lock(tmp_path)
