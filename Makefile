@@ -10,6 +10,8 @@ PYTHONS := python3.11 python3.12 python3.13 python3 python
 
 export TF_CPP_MIN_LOG_LEVEL := 3
 export PYTHONHASHSEED := 0
+# As `import masslib` says, also where Keras is imported before it
+export TF_ENABLE_ONEDNN_OPTS := 1
 # Packages are installed uncompiled, which is faster; Python must be free to keep what it compiles at the first
 # import, or every process would compile TensorFlow again (12 s instead of 4).
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,9 +50,10 @@ render: install  ## execute the notebooks in place and write their index; NOTEBO
 docs: install  ## write docs/api.md from the docstrings
 	@$(PYTHON) tools/api_page.py
 
-bench: $(VENV)/.installed-bench  ## run every script in benchmarks/; fails at the end if one missed a target
-	@missed=; for script in benchmarks/[a-z]*.py; do \
-	    echo "== $$script"; $(PYTHON) "$$script" || missed="$$missed $$script"; \
+BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
+bench: $(VENV)/.installed-bench  ## run all of benchmarks/, or BENCHMARKS="overhead scaling"; fails at the end if a target was missed
+	@missed=; for name in $(BENCHMARKS); do \
+	    echo "== $$name"; $(PYTHON) benchmarks/$$name.py || missed="$$missed $$name"; \
 	done; [ -z "$$missed" ] || { echo "missed a target or failed:$$missed"; exit 1; }
 
 clean:  ## remove build/ and caches; .venv stays

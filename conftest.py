@@ -1,9 +1,10 @@
-"""Settings for nbval, which collects the cells of notebooks as tests."""
+"""Settings for nbval, which collects the cells of notebooks as tests, and the kernels that TensorFlow shall use."""
 
 import os
 
 import pytest
 
+import masslib  # noqa: F401  chooses TensorFlow's kernels; tests import Keras before it
 from notebook_execution import ENVIRONMENT
 
 

@@ -40,7 +40,12 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
+SLOW = ("flip", "noise")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in LAYERS]
+)
 @pytest.mark.filterwarnings("ignore:.*left out of every epoch")
 def test_a_row_meets_the_same_fate_wherever_it_stands(name):
     layer = LAYERS[name]()

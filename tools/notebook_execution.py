@@ -16,6 +16,8 @@ CELL_SECONDS = 420
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "PYTHONHASHSEED": "0",
+    # What `import masslib` sets, for notebooks that import Keras before it
+    "TF_ENABLE_ONEDNN_OPTS": "1",
     # tqdm's bars are widgets, whose state is not committed: show none within the first day.
     # (tqdm.notebook overrides TQDM_DISABLE.)
     "TQDM_DELAY": "86400",
