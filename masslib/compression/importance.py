@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from masslib.bridge import support
-from masslib.bridge.toolkit import tfmot
 
 if TYPE_CHECKING:
     import tf_keras
@@ -95,53 +94,3 @@ def shares_below(scores: Mapping[str, np.ndarray], share: float) -> dict[str, fl
     # One weight of each kernel stays, or the layers behind it would see nothing but biases.
     kept = [min(count, size - 1) / size for count, size in zip(counts.tolist(), sizes, strict=True)]
     return dict(zip(scores, kept, strict=True))
-
-
-def taylor_masks(
-    pruned: tf_keras.Model, schedules: Mapping[str, Any], data: Subset, batch_size: int, seed: int
-) -> tf_keras.callbacks.Callback:
-    """Return a callback that masks what scores lowest by `taylor`, at the times and shares of TFMOT's schedules.
-
-    TFMOT's wrappers apply the masks. A masked weight is zero and so is its score, so it stays masked.
-
-    Args:
-        pruned: The model with TFMOT's pruning wrappers, whose own schedules never set a mask.
-        schedules: Layer -> `tfmot.sparsity.keras.PruningSchedule`.
-        data: Rows to score with.
-        batch_size: Rows per batch.
-        seed: Of the choice of the rows.
-    """
-    import tf_keras
-
-    wrappers = {layer.layer.name: layer for layer in pruned.layers if type(layer).__name__ == "PruneLowMagnitude"}
-    kernels = {name: kernel_of(wrapper.layer) for name, wrapper in wrappers.items()}
-
-    class TaylorMasks(tf_keras.callbacks.Callback):
-        def __init__(self) -> None:
-            super().__init__()
-            self._shares: dict[str, float] = {}
-
-        def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-            answers = {name: schedule(np.int64(batch)) for name, schedule in schedules.items()}
-            shares = {name: float(share) for name, (_, share) in answers.items()}
-            if shares == self._shares or not any(bool(due) for due, _ in answers.values()):
-                return
-            self._shares = shares
-            scores = taylor(pruned, kernels, data, batch_size, seed)
-            for name, wrapper in wrappers.items():
-                # The wrapper keeps (weight, mask, threshold) per kernel.
-                wrapper.pruning_vars[0][1].assign(_mask(scores[name], kernels[name].numpy(), shares[name]))
-
-    return TaylorMasks()
-
-
-def never() -> Any:
-    """Return a schedule by which TFMOT applies masks, but sets none."""
-    return tfmot().sparsity.keras.ConstantSparsity(0.5, begin_step=2**31 - 1)
-
-
-def _mask(scores: np.ndarray, kernel: np.ndarray, share: float) -> np.ndarray:
-    mask = np.ones(scores.size, "float32")
-    # Of equal scores, such as those of units that never fire, the smaller weights go.
-    mask[np.lexsort([np.abs(kernel).ravel(), scores.ravel()])[: round(share * scores.size)]] = 0
-    return mask.reshape(scores.shape)

@@ -11,7 +11,8 @@ from masslib.bridge.equality import copy_weights
 from masslib.bridge.toolkit import tfmot
 from masslib.compression.constraints import Constrained, constrained
 from masslib.compression.finetune import Tuner
-from masslib.compression.importance import kernel_of, lamp, never, shares_below, taylor, taylor_masks
+from masslib.compression.importance import kernel_of, lamp, shares_below, taylor
+from masslib.compression.masks import magnitude_masks, never, taylor_masks
 from masslib.compression.per_layer import narrowed, value_of, values_of
 from masslib.compression.step import check_min_share, split
 
@@ -24,7 +25,7 @@ _IMPORTANCES = ("magnitude", "taylor")
 _TWO_OF_FOUR = "2:4"
 # Share of the training steps in which the sparsity rises; in the rest the remaining weights recover.
 _RAMP = 0.6
-# TFMOT sorts all weights for every new mask: 0.4 s for 3.2 million of them.
+# New masks in a step of a recipe. TFMOT's guides take one every 100 batches.
 _UPDATES = 10
 
 
@@ -128,13 +129,15 @@ class Prune(Constrained):
         def wrapped(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
             if layer.name not in chosen:
                 return layer
-            schedule = never() if self.importance == "taylor" else schedules[layer.name]
+            schedule = never() if self.pattern is None else schedules[layer.name]
             return sparsity.prune_low_magnitude(layer, pruning_schedule=schedule, **self._pattern_settings())
 
         pruned = tf_keras.models.clone_model(model, clone_function=wrapped)
         callbacks = [sparsity.UpdatePruningStep()]
         if self.importance == "taylor":
             callbacks.append(taylor_masks(pruned, schedules, tuner.data, tuner.batch_size, tuner.seed))
+        elif self.pattern is None:
+            callbacks.append(magnitude_masks(pruned, schedules))
         tuner.fit(pruned, self, callbacks)
         stripped = sparsity.strip_pruning(pruned)
         if model is twin:
@@ -177,7 +180,7 @@ class Prune(Constrained):
         sparsity = tfmot().sparsity.keras
         ramp = int(steps * _RAMP)
         if self.schedule == "constant" or ramp < 1:
-            return sparsity.ConstantSparsity(share, begin_step=0, frequency=max(1, steps // _UPDATES))
+            return sparsity.ConstantSparsity(share, begin_step=1, frequency=max(1, steps // _UPDATES))
         frequency = max(1, ramp // _UPDATES)
         # The last update must fall on end_step, or the final sparsity is never reached.
         end = ramp // frequency * frequency
