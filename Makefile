@@ -33,12 +33,12 @@ lab: install  ## open the notebooks in JupyterLab
 test: lint  ## ruff, the unit tests but the slow ones, and every notebook against its outputs
 	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) -m "not alone and not slow" --doctest-modules masslib tests
 	@$(PYTHON) -m pytest -q -m "alone and not slow" tests
-	@$(PYTHON) -m pytest -q $(NBVAL) notebooks
+	@$(PYTHON) -m pytest -q --numprocesses=2 --dist=loadgroup $(NBVAL) notebooks
 
 test-all: lint  ## the same with the slow tests
 	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) -m "not alone" --doctest-modules masslib tests
 	@$(PYTHON) -m pytest -q -m alone tests
-	@$(PYTHON) -m pytest -q $(NBVAL) notebooks
+	@$(PYTHON) -m pytest -q --numprocesses=2 --dist=loadgroup $(NBVAL) notebooks
 
 lint: install
 	@$(PYTHON) -m ruff check --quiet .

@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,11 +121,13 @@ def compare(
         for name in bar(recipes, title="compress", unit="recipe", visible=verbose):
             small = next(compressed)
             files[name] = export.tflite(small, Path(place, f"{_file_name(name)}.tflite"))
-        evaluations = {
-            name: evaluate(path, splits.test)
-            for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose)
-        }
-        table = _table(files, evaluations)
+        # LiteRT and zlib leave Python alone while they compute, each on one core.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            sizes = pool.map(measure.file_size, files.values())
+            scores = pool.map(lambda path: evaluate(path, splits.test), files.values())
+            scores = bar(scores, title="evaluate", unit="file", visible=verbose, total=len(files))
+            evaluations = dict(zip(files, scores, strict=True))
+            table = _table(files, evaluations, dict(zip(files, sizes, strict=True)))
     return Comparison(table, evaluations, files if folder else {})
 
 
@@ -132,11 +135,12 @@ def _file_name(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_")
 
 
-def _table(files: dict[str, Path], evaluations: dict[str, Evaluation]) -> pd.DataFrame:
+def _table(
+    files: dict[str, Path], evaluations: dict[str, Evaluation], sizes: dict[str, measure.FileSize]
+) -> pd.DataFrame:
     import pandas as pd
 
     latencies = measure.latencies(files)
-    sizes = {name: measure.file_size(path) for name, path in files.items()}
     rows = {
         name: {
             "accuracy": result.accuracy,

@@ -21,6 +21,8 @@ RECIPES = {
     "prune-cluster-aware": [PRUNE, CLUSTER, AWARE],
 }
 
+QUICK = ("prune-aware", "cluster-aware", "prune-cluster-aware")
+
 
 @pytest.fixture(scope="module")
 def trained(digits):
@@ -71,7 +73,9 @@ def _accuracy(answers, labels):
     return np.mean(np.argmax(answers, 1) == labels)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RECIPES]
+)
 def test_the_file_keeps_what_every_step_has_won(trained, digits, file_of, name):
     recipe, path = RECIPES[name], file_of(name)
     kernels = _kernels(path)

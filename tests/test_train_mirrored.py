@@ -45,7 +45,7 @@ def _trained(strategy, digits, optimizer, dtype="float64", normalized=True, **op
     [
         lambda: keras.optimizers.SGD(0.1, momentum=0.9, clipnorm=0.5),
         lambda: keras.optimizers.Adam(global_clipnorm=0.5),
-        lambda: keras.optimizers.AdamW(weight_decay=0.01),
+        pytest.param(lambda: keras.optimizers.AdamW(weight_decay=0.01), marks=pytest.mark.slow),
     ],
     ids=["sgd", "adam", "adamw"],
 )
