@@ -14,6 +14,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.update(ENVIRONMENT)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Two processes share the notebooks. 02 trains the network that these start from, and the rest fills as much time;
     # what 04 needs of 02 is there long before, as three others come first.
