@@ -12,12 +12,16 @@ epochs and at the learning rates of the recipe, and what a recipe loses is count
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+# As `import masslib` does, which comes after Keras here
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import pandas as pd

@@ -23,6 +23,8 @@ from pathlib import Path
 
 # The threads of the runtime whose turn it is not must sleep, not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As `import masslib` does, which comes after Keras here
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import numpy as np

@@ -7,9 +7,13 @@ a whole epoch in it, which is the fastest that can be written by hand.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
+
+# As `import masslib` does, which comes after Keras here
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import tensorflow as tf

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 # The threads of the framework whose turn it is not must sleep, not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As `import masslib` does, which comes after Keras here
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import statistics
 
