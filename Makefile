@@ -3,9 +3,10 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=420 --nbval-sanitize-with tests/nbval_sanitize.cfg
-# The tests of one file stay together, for they share what they have trained. Notebooks are taken in their order: 02
-# leaves the network of 04 to 08, and has ended long before the turn of these comes.
+# The tests of one file stay together, for they share what they have trained.
 TWO_AT_A_TIME := --numprocesses=2 --dist=loadfile
+# 02 leaves the network that 04 to 08 start from, so it must have ended before these begin.
+NOTEBOOKS_AS_TESTS := $(TWO_AT_A_TIME) --no-loadscope-reorder $(NBVAL)
 # The Pythons that TensorFlow 2.21 has wheels for, the tested one first
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 
@@ -34,12 +35,14 @@ lab: install  ## open the notebooks in JupyterLab
 test: lint  ## ruff, the unit tests but the slow ones, and every notebook against its outputs
 	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) -m "not alone and not slow" --doctest-modules masslib tests
 	@$(PYTHON) -m pytest -q -m "alone and not slow" tests
-	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) --no-loadscope-reorder $(NBVAL) notebooks
+	@$(PYTHON) -m pytest -q $(NOTEBOOKS_AS_TESTS) notebooks/0[0-2]*.ipynb
+	@$(PYTHON) -m pytest -q $(NOTEBOOKS_AS_TESTS) notebooks/0[3-9]*.ipynb
 
 test-all: lint  ## the same with the slow tests
 	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) -m "not alone" --doctest-modules masslib tests
 	@$(PYTHON) -m pytest -q -m alone tests
-	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) --no-loadscope-reorder $(NBVAL) notebooks
+	@$(PYTHON) -m pytest -q $(NOTEBOOKS_AS_TESTS) notebooks/0[0-2]*.ipynb
+	@$(PYTHON) -m pytest -q $(NOTEBOOKS_AS_TESTS) notebooks/0[3-9]*.ipynb
 
 lint: install
 	@$(PYTHON) -m ruff check --quiet .

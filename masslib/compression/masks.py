@@ -24,7 +24,7 @@ def never() -> Any:
 def magnitude_masks(pruned: tf_keras.Model, schedules: Mapping[str, Any]) -> tf_keras.callbacks.Callback:
     """Return a callback that sets the masks that TFMOT would set, sooner.
 
-    TFMOT sorts all weights to find one threshold, on one core: 0.7 s for 3.2 million, of which selecting takes a tenth.
+    TFMOT sorts all weights to find one threshold, on one core: 0.7 s for 3.2 million. Selecting takes 0.03 s.
 
     Args:
         pruned: The model with TFMOT's pruning wrappers, whose own schedules never set a mask.
