@@ -3,16 +3,14 @@
 Every name is imported when it is first used (PEP 562), so that `import masslib` costs a few milliseconds
 and a program that only runs an exported file never loads TensorFlow.
 
-Import it before TensorFlow and Keras: TensorFlow reads once, when it is imported, whether to take its faster kernels
-for the CPU.
+Import it before TensorFlow and Keras, which then take their faster kernels for the CPU (see `masslib.kernels`).
 """
 
-import os
 from importlib import import_module
 
-# TensorFlow has had oneDNN's kernels on board for years, but takes them by itself only on processors made for neural
-# networks (AVX512-VNNI, AMX and the like). On another, convolutional networks train 1.3 times as fast with them.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+from masslib.kernels import turn_on
+
+turn_on()
 
 # Written out: asking importlib.metadata for it would take longer than the whole import.
 __version__ = "0.1.0"

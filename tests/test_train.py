@@ -140,6 +140,30 @@ def test_models_that_override_train_step_train_with_their_own_step(digits):
     assert history.history["rows"] == [len(digits.test) - 50 * (steps - 1)] * 2
 
 
+def test_the_train_step_is_traced_once(digits):
+    traced = []
+
+    class Tracer(keras.layers.Layer):
+        def call(self, x, training=False):
+            traced.extend([None] * bool(training))
+            return x
+
+    model = keras.Sequential([Tracer(), _compiled()])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.build((None, *digits.input_shape))
+    masslib.fit(model, digits.train, batch_size=50, verbose=0)
+    assert len(traced) == 1
+
+
+def test_a_model_for_batches_of_one_size_trains(digits):
+    model = keras.Sequential([keras.Input(batch_shape=(64, 8, 8, 1)), keras.layers.Reshape((8, 8))])
+    model.add(keras.layers.GRU(12, stateful=True))
+    model.add(keras.layers.Dense(10, activation="softmax"))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    masslib.fit(model, digits.train.take(128), batch_size=64, shuffle=False, verbose=0)
+    assert np.isfinite(_weights(model)).all()
+
+
 def test_run_eagerly_gives_the_same_result(digits):
     results = []
     for eager in (False, True):

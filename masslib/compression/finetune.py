@@ -11,6 +11,7 @@ from masslib import bridge, progress
 from masslib.bridge.compiled import compile_config
 from masslib.bridge.toolkit import quiet, quiet_logger
 from masslib.train import fit
+from masslib.train.feed import lookalike
 
 if TYPE_CHECKING:
     import keras
@@ -51,9 +52,18 @@ class Tuner:
 
         bridge.compile_like(twin, self.model, learning_rate=training.learning_rate)
         batches = self._batches(training)  # not in quiet(), for it tells of rows left out
+        self._make_variables(twin, batches)
         # tf_keras warns of kernels without gradients, which TFMOT computes from the centroids.
         with self._progress(training, tf_keras.callbacks.Callback) as watcher, quiet():
             twin.fit(batches, verbose=0, callbacks=[*(callbacks or []), watcher])
+
+    def _make_variables(self, twin: tf_keras.Model, batches: tf.data.Dataset) -> None:
+        """Make the variables of optimizer and metrics, or the first train step would, and be traced a second time."""
+        with self.model.distribute_strategy.scope():
+            twin.optimizer.build(twin.trainable_variables)
+        if self._replicas == 1:
+            twin.test_step(lookalike(batches, self.batch_size))
+            twin.reset_metrics()
 
     def fit_rebuilt(self, model: keras.Model, training: Training) -> None:
         """Compile and fine-tune a Keras 3 model in place."""

@@ -92,7 +92,7 @@ def feed(
     dataset = x.map(_cutter(parts)) if parts > 1 else x
     dataset = dataset.map(weigh) if weigh else dataset
     steps = cardinality if cardinality >= 0 else None
-    return Feed(steps, None, lambda: _lookalike(dataset, parts), lambda epoch, step: dataset.skip(step), False)
+    return Feed(steps, None, lambda: lookalike(dataset, parts), lambda epoch, step: dataset.skip(step), False)
 
 
 def as_subset(x: Any, y: Any = None) -> Subset:
@@ -118,7 +118,7 @@ def validation_batches(data: Any, batch_size: int) -> tf.data.Dataset | None:
     return subset.batches(batch_size, shuffle=False)
 
 
-def _lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
+def lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
     """Make a batch of zeros. To take one from the dataset would change the order of those that shuffle anew."""
     import tensorflow as tf
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from masslib import kernels
 from masslib.data import Subset
 from masslib.train import parameter_server
 from masslib.train.epoch import Epoch, steps_per_call
@@ -117,6 +118,7 @@ def fit(
     )
     if on_nan == "restore" and checkpoint is None:
         raise ValueError("on_nan='restore' needs checkpoints; pass checkpoint=folder")
+    kernels.warn_if_off()
     replicas = Replicas(model.distribute_strategy)
     if replicas.local > 1 and tf.distribute.has_strategy():
         raise ValueError(
@@ -203,15 +205,24 @@ def _train(
 
 
 def _build(model: keras.Model, source: Feed, replicas: Replicas, *, complete: bool) -> None:
-    """Make the variables that Keras makes late.
+    """Make the variables that Keras makes late: those of the optimizer, and those of the metrics.
 
-    Those of the optimizer always; those of the metrics, when they are to be found in a checkpoint or when a graph of
-    several replicas is to be traced, which cannot make any.
+    The latter when they are to be found in a checkpoint, or when a graph of several replicas is to be traced, which
+    cannot make any. Elsewhere, too, if it is safe: a train step that has to make variables is traced a second time.
     """
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
-    if model.loss is not None and (complete or replicas.count > 1):
+    if model.loss is not None and (complete or replicas.count > 1 or (source.rows and _takes_a_row(model))):
         Evaluator(model, replicas).build(source.sample())
+
+
+def _takes_a_row(model: keras.Model) -> bool:
+    """Whether a model with Keras' own steps surely answers a batch of one row."""
+    own_steps = all(
+        method.__module__.startswith("keras.") for method in (type(model).train_step, type(model).test_step)
+    )
+    inputs = getattr(model, "inputs", None)  # a model of the user's own class has none
+    return own_steps and bool(inputs) and all(entry.shape[0] is None for entry in inputs)
 
 
 def _bytes(model: keras.Model) -> int:

@@ -25,12 +25,7 @@ class State:
     """
 
     def __init__(self, model: keras.Model, replicas: Replicas):
-        import tensorflow as tf
-
         self._model, self._replicas = model, replicas
-        self._all_finite = tf.function(
-            lambda: tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in model.trainable_variables])
-        )
         counted = [variable for variable in model.non_trainable_variables if "float" in variable.dtype]
         self._average = replicas.averaging(counted)
         groups = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": _metrics(model)}
@@ -73,7 +68,9 @@ class State:
 
     def finite(self) -> bool:
         """Whether all trained weights are finite numbers."""
-        return bool(self._all_finite())
+        import tensorflow as tf
+
+        return all(bool(tf.reduce_all(tf.math.is_finite(v.value))) for v in self._model.trainable_variables)
 
     def average(self) -> None:
         """Give all replicas the mean of what each counted for itself, such as BatchNormalization's statistics.

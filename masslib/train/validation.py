@@ -40,7 +40,9 @@ class Evaluator:
     def build(self, batch: tuple) -> None:
         """Make the variables of the metrics, which Keras makes at the first batch."""
         with self._replicas.strategy.scope():
-            if self._replicas.workers == 1:
+            if self._replicas.count == 1:
+                self._model.test_step(batch)  # eagerly, which is sooner done than traced
+            elif self._replicas.workers == 1:
                 self._model.test_on_batch(*batch)
             else:
                 self._on_every_replica(batch)
