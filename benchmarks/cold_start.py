@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from _rounds import ROUNDS, verdict
-
 import masslib
+
+from _rounds import ROUNDS, verdict
 
 # Every program prints its answer, to be compared, and its peak of memory in kB: Linux' VmHWM, since ru_maxrss counts
 # what the parent had before the program was started.

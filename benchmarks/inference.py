@@ -23,8 +23,9 @@ from pathlib import Path
 
 # The threads of the runtime whose turn it is not must sleep, not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# As `import masslib` does, which comes after Keras here
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import masslib
+from masslib.data import Splits, from_arrays
 
 import keras
 import numpy as np
@@ -33,9 +34,6 @@ from _networks import resnet8
 from _rounds import verdict
 from _torch_twin import twin
 from keras import layers
-
-import masslib
-from masslib.data import Splits, from_arrays
 
 FASHION = masslib.data.load("fashion_mnist")
 ALWAYS = "LiteRT int8"

@@ -20,11 +20,11 @@ def contestant(asked: Connection, first: str) -> None:
     """Train one epoch of the named network per question, and answer with its seconds."""
     os.environ.pop(VARIABLE, None)
     import_module(first)
+    import masslib
+
     import keras
     from _networks import resnet8
     from _rounds import EpochTimer, pin
-
-    import masslib
 
     pin(CORES)
     splits = masslib.data.load("fashion_mnist")

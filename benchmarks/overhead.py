@@ -7,19 +7,15 @@ a whole epoch in it, which is the fastest that can be written by hand.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 
-# As `import masslib` does, which comes after Keras here
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+import masslib
 
 import keras
 import tensorflow as tf
 from _rounds import ROUNDS, EpochTimer, TakingTurns, pin, verdict
-
-import masslib
 
 SPLITS = masslib.data.load("fashion_mnist")
 

@@ -21,13 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# As `import masslib` does, which comes after Keras here
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
-import tensorflow as tf
 
 import masslib.data
 from masslib.data import Subset
+
+import tensorflow as tf
 
 TARGETS = {"tutorial": 12.0, "cached": 1.5}
 AUTO = tf.data.AUTOTUNE

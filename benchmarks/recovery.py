@@ -9,19 +9,15 @@ as often here as in a training that has the machine for itself.
 from __future__ import annotations
 
 import math
-import os
 import sys
 import tempfile
 import threading
 import time
 
-# As `import masslib` does, which comes after Keras here
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+import masslib
 
 import keras
 from _rounds import EpochTimer, TakingTurns, pin, verdict
-
-import masslib
 
 BATCH, EVERY, SECONDS, ROUNDS = 64, 100, 16, 13
 SPLITS = masslib.data.load("fashion_mnist")

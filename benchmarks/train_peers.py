@@ -14,16 +14,14 @@ from collections.abc import Callable
 
 # The threads of the framework whose turn it is not must sleep, not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# As `import masslib` does, which comes after Keras here
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import statistics
+
+import masslib
 
 import torch
 from _rounds import ROUNDS, TakingTurns, pin, verdict
 from torch import nn
-
-import masslib
 
 BATCH, STEPS, CORES = 128, 30, 2
 SPLITS = masslib.data.load("fashion_mnist")

@@ -23,7 +23,7 @@ def turn_on() -> None:
 
 
 def warn_if_off() -> None:
-    """Say once that training is slower than need be: TensorFlow came first, and the processor makes a difference."""
+    """Say once that convolutions train slower than need be: TensorFlow came first, on a processor where it matters."""
     global _too_late
     if not _too_late:
         return

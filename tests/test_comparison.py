@@ -40,18 +40,18 @@ def test_every_figure_is_that_of_the_file(model, digits, tmp_path):
 
 
 def test_recipes_share_what_they_begin_with_and_end_as_alone(model, digits, tmp_path, monkeypatch):
-    prune, cluster = Prune(0.8, epochs=1), Cluster(8, epochs=1)
+    prune, cluster = Prune(0.8, max_steps=8), Cluster(8, max_steps=4)
     recipes = {
         "pruned": prune,
         "clustered": [prune, cluster],
-        "in int8": [prune, cluster, QuantizeAware(epochs=1)],
-        "otherwise": [Prune(0.7, epochs=1), cluster],
+        "in int8": [prune, cluster, QuantizeAware(max_steps=4)],
+        "otherwise": [Prune(0.7, max_steps=8), cluster],
     }
     trained, apply = [], {kind: kind.apply for kind in (Prune, Cluster)}
     for kind in apply:
         monkeypatch.setattr(kind, "apply", lambda self, *a: trained.append(self) or apply[type(self)](self, *a))
     report = compare(model, recipes, digits, folder=tmp_path, verbose=False)
-    assert trained == [prune, cluster, Prune(0.7, epochs=1), cluster]
+    assert trained == [prune, cluster, Prune(0.7, max_steps=8), cluster]
     x, _ = digits.test[:]
     small = masslib.compress(model, recipes["in int8"], digits.train, verbose=False)
     alone = masslib.export.tflite(small, tmp_path / "alone.tflite")

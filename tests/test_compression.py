@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from masslib import Cluster, Prune, Quantize, QuantizeAware, compress, models
+from masslib import Cluster, LowRank, Prune, Quantize, QuantizeAware, compress, models
 
 
 @pytest.fixture
@@ -157,3 +158,18 @@ def test_data_and_models_that_do_not_fit_are_refused(trained, digits):
         compress(trained, Prune(0.5, min_share=0.99), digits.train, verbose=False)
     with pytest.raises(ValueError, match="is not compiled, so its loss is unknown"):
         compress(models.mlp((8, 8, 1), 10), Prune(0.5), digits.train, verbose=False)
+
+
+def test_every_training_step_is_traced_once(digits):
+    eager = []
+
+    @keras.saving.register_keras_serializable("tests")
+    def loss(labels, answers):
+        eager.append(tf.executing_eagerly())
+        return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, answers))
+
+    model = models.mlp(digits.input_shape, digits.num_classes, hidden=(32,))
+    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
+    recipe = [LowRank(8, max_steps=2), Prune(0.5, max_steps=2), Cluster(8, max_steps=2), QuantizeAware(max_steps=2)]
+    compress(model, recipe, digits.train, batch_size=32, verbose=False)
+    assert eager.count(False) == len(recipe)

@@ -21,7 +21,7 @@ RECIPES = {
     "prune-cluster-aware": [PRUNE, CLUSTER, AWARE],
 }
 
-QUICK = ("prune-aware", "cluster-aware", "prune-cluster-aware")
+QUICK = ("prune-cluster-aware",)
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,7 @@ def test_named_layers_get_their_own_rank_and_the_file_has_it(model, digits, tmp_
     np.testing.assert_array_equal(again.model(x, training=False), small.model(x, training=False))
 
 
+@pytest.mark.slow
 def test_fine_tuning_recovers_and_later_steps_follow(digits, tmp_path):
     model = models.mlp(digits.input_shape, digits.num_classes)
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -87,3 +87,11 @@ def test_two_replicas_rebuild_a_model_as_one_does(digits, mirrored):
     assert [weight.shape for weight in one.weights][:2] == [(64, 8), (8, 30)]
     for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_strategy_of_one_replica_follows_the_recipe(digits):
+    with masslib.strategy("mirrored", devices=1).scope():
+        model = models.mlp(digits.input_shape, digits.num_classes, hidden=(32,))
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    small = compress(model, [Prune(0.5, "constant", max_steps=4)], digits.train, batch_size=64, verbose=False)
+    assert np.mean(small.model.layers[1].kernel.numpy() == 0) == pytest.approx(0.5, abs=0.01)

@@ -50,7 +50,7 @@ NAMES = ("Distill", "PruneChannels", "LowRank", "Prune", "Cluster", "Quantize", 
 RECIPES = [(name,) for name in NAMES] + [
     pair for pair in itertools.combinations(NAMES, 2) if pair != ("Quantize", "QuantizeAware")
 ]
-QUICK = {("cnn", "Distill", "PruneChannels"), ("resnet", "PruneChannels", "Quantize"), ("mlp", "LowRank", "Prune")}
+QUICK = {("resnet", "PruneChannels", "Quantize"), ("mlp", "LowRank", "Prune")}
 
 
 def _step(name, kind):

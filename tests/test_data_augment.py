@@ -40,7 +40,7 @@ LAYERS = {
 }
 
 
-SLOW = ("flip", "noise")
+SLOW = ("flip", "shift, rotate, zoom", "noise")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,15 @@
-"""Which kernels TensorFlow gets, and what the user hears of it; each case is a process of its own."""
+"""Which kernels TensorFlow gets, and what the user hears of it."""
 
 import os
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
+
+import masslib
+from masslib import kernels
 
 _FIT = """
 model = masslib.models.mlp((4,), 3)
@@ -35,5 +40,22 @@ def test_tensorflow_gets_its_faster_kernels_unless_told_otherwise(choice, on):
 @pytest.mark.parametrize("choice", [None, "0"])
 def test_fit_says_once_that_masslib_came_too_late_where_it_matters(choice):
     log = _errors("import tensorflow, masslib, numpy" + _FIT, choice)
-    matters = choice is None and _ON not in log
+    matters = choice is None and _ON not in log and bool(kernels._processor_flags())
     assert log.count(_WARNING) == matters, log
+
+
+@pytest.mark.parametrize(
+    ("flags", "heard"), [({"avx2", "fma"}, 1), ({"avx2", "avx512_vnni"}, 0), ({"avx2", "amx_int8"}, 0), (set(), 0)]
+)
+def test_it_matters_on_processors_that_are_not_made_for_networks(monkeypatch, flags, heard):
+    monkeypatch.setattr(kernels, "_too_late", True)
+    monkeypatch.setattr(kernels, "_processor_flags", lambda: flags)
+    model = masslib.models.mlp((4,), 3)
+    model.compile(loss="sparse_categorical_crossentropy")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            masslib.fit(model, np.zeros((8, 4), "float32"), np.arange(8) % 3, verbose=0)
+    ours = [warning for warning in caught if _WARNING in str(warning.message)]
+    assert len(ours) == heard
+    assert all(warning.filename == __file__ for warning in ours)

@@ -52,6 +52,25 @@ def test_tradeoff_baseline_is_a_line_at_its_quality():
     assert any("dashed: all;" in t.get_text() for t in other.texts)
 
 
+def test_tradeoff_shades_the_interval_of_the_baseline_within_the_axis():
+    plain, shaded = plot.tradeoff(TABLE).axes[0], plot.tradeoff(TABLE.assign(low=0.899, high=0.95)).axes[0]
+    (band,) = shaded.patches
+    assert (band.get_y(), band.get_y() + band.get_height()) == (0.899, 0.95)
+    assert not plain.patches and plain.get_ylim() == shaded.get_ylim()
+    assert any("dashed: float and its 95 % interval;" in t.get_text() for t in shaded.texts)
+
+
+def test_tradeoff_shows_what_is_not_accepted():
+    ax = plot.tradeoff(TABLE, limit=0.8965).axes[0]
+    low, _ = plot.tradeoff(TABLE[:3], limit=0.89).axes[0].get_ylim()
+    assert low < 0.89
+    hollow = [(colour == 1).all() for colour in ax.collections[0].get_facecolors()]
+    assert hollow == [False] * 5 + [True]
+    dotted = next(line for line in ax.get_lines() if line.get_linestyle() == ":")
+    assert set(dotted.get_ydata()) == {0.8965}
+    assert any("dotted: the least accepted" in t.get_text() for t in ax.texts)
+
+
 @pytest.mark.parametrize(
     ("accuracies", "span"), [([0.9074, 0.9063], 0.01), ([0.9, 0.9], 0.01), ([0.9, 0.85], 0.05), ([0.9, 0.1], 0.8)]
 )

@@ -155,6 +155,13 @@ def test_the_train_step_is_traced_once(digits):
     assert len(traced) == 1
 
 
+def test_augmentation_may_change_the_shape(digits):
+    model = models.mlp((5, 5, 1), 10, hidden=(16,))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    masslib.fit(model, digits.test, augment=keras.layers.RandomCrop(5, 5), verbose=0)
+    assert int(model.optimizer.iterations) == digits.test.steps(32)
+
+
 def test_a_model_for_batches_of_one_size_trains(digits):
     model = keras.Sequential([keras.Input(batch_shape=(64, 8, 8, 1)), keras.layers.Reshape((8, 8))])
     model.add(keras.layers.GRU(12, stateful=True))

@@ -11,7 +11,8 @@ from masslib import bridge, progress
 from masslib.bridge.compiled import compile_config
 from masslib.bridge.toolkit import quiet, quiet_logger
 from masslib.train import fit
-from masslib.train.feed import lookalike
+from masslib.train.feed import labels_like
+from masslib.train.validation import has_plain_metrics, make_metrics
 
 if TYPE_CHECKING:
     import keras
@@ -59,11 +60,13 @@ class Tuner:
 
     def _make_variables(self, twin: tf_keras.Model, batches: tf.data.Dataset) -> None:
         """Make the variables of optimizer and metrics, or the first train step would, and be traced a second time."""
+        import tensorflow as tf
+
         with self.model.distribute_strategy.scope():
             twin.optimizer.build(twin.trainable_variables)
-        if self._replicas == 1:
-            twin.test_step(lookalike(batches, self.batch_size))
-            twin.reset_metrics()
+        labels = labels_like(batches, self.batch_size)
+        if labels is not None and has_plain_metrics(twin) and not tf.distribute.has_strategy():
+            make_metrics(twin, labels)
 
     def fit_rebuilt(self, model: keras.Model, training: Training) -> None:
         """Compile and fine-tune a Keras 3 model in place."""

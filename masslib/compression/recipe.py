@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from masslib import bridge
+from masslib import bridge, kernels
 from masslib.compression.architecture import copied
 from masslib.compression.finetune import Tuner
 from masslib.compression.quantization import Quantize
@@ -65,6 +65,7 @@ def compress(
         >>> round(float((small.model.get_weights()[0] == 0).mean()), 2), small.precision
         (0.5, 'int8')
     """
+    kernels.warn_if_off()
     options = {"batch_size": batch_size, "seed": seed, "verbose": verbose, "custom_layers": custom_layers}
     (result,) = compress_each(model, [steps], data, **options)
     return result

@@ -171,10 +171,15 @@ def _about_this_process() -> dict[str, str]:
 
 def _announce(kind: str, chosen: tf.distribute.Strategy, device: str) -> None:
     replicas = chosen.num_replicas_in_sync
-    text = f"masslib: {kind} strategy, {replicas} replica{'s' if replicas > 1 else ''} on {device}"
+    text = f"masslib: {kind} strategy, {_counted(replicas, 'replica')} on {device}"
     if kind == "multi_worker":
         text += f", worker {chosen.cluster_resolver.task_id}"
     if kind == "parameter_server":
         tasks = cluster.from_environment().tasks
-        text = f"masslib: {kind} strategy, {len(tasks['worker'])} workers and {len(tasks['ps'])} servers"
+        workers, servers = (_counted(len(tasks[job]), name) for job, name in (("worker", "worker"), ("ps", "server")))
+        text = f"masslib: {kind} strategy, {workers} and {servers}"
     print(text, flush=True)
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'s' if number != 1 else ''}"

@@ -38,14 +38,16 @@ def tradeoff(
     *,
     note: str | None = _NOTE,
     baseline: str | None = None,
+    limit: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw what compression costs: quality against size, one named point per model.
 
     Blue points are the ones worth a look: no other model is as good and smaller, or as small and better.
-    The dashed line is the quality of the baseline. An axis of accuracy, F1, precision or recall spans at least one
-    percentage point, so that differences within the noise look small. Rows without `x` or `y` are left out and named
-    below the axis.
+    The dashed line is the quality of the baseline. Where the table has its interval of confidence, as that of
+    `compare` does, the interval is shaded: how far the test itself can be off. An axis of accuracy, F1, precision or
+    recall spans at least one percentage point, so that differences within the noise look small. Rows without `x` or
+    `y` are left out and named below the axis.
 
     Args:
         table: A `pandas.DataFrame` with one row per model, the index being the names.
@@ -53,6 +55,7 @@ def tradeoff(
         y: Column for the vertical axis; large is good.
         note: Column written behind each name, or None; the default is passed over where the table lacks it.
         baseline: Name of the float model; default: the first row.
+        limit: The least quality that is accepted: a dotted line instead of the band, and hollow points below it.
         ax: Axes to draw on instead of a new figure.
 
     Returns:
@@ -73,13 +76,15 @@ def tradeoff(
         raise ValueError(f"note={note!r} is no column of the table; it has {', '.join(map(str, table.columns))}")
     with plt.rc_context(STYLE):
         figure, ax, own = figure_of(ax, (7.2, 4.2))
-        best = _pareto(points[x].to_numpy(), points[y].to_numpy())
-        ax.scatter(points[x], points[y], s=46, zorder=3, color=[BLUE if b else GREY for b in best])
+        accepted = points[y].to_numpy() >= (-np.inf if limit is None else limit - 1e-9)
+        best = _pareto(points[x].to_numpy(), points[y].to_numpy()) & accepted
+        edges = [BLUE if b else GREY for b in best]
+        faces = [edge if a else "white" for edge, a in zip(edges, accepted, strict=True)]
+        ax.scatter(points[x], points[y], s=46, zorder=3, color=faces, edgecolors=edges)
         ax.set_xscale("log")
         ax.margins(x=0.12, y=_MARGIN)
-        _label_axes(ax, points, x, y, missing, baseline)
-        if baseline in points.index:
-            ax.axhline(points.loc[baseline, y], color=GREY, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
+        _label_axes(ax, points, x, y, missing, limit)
+        _draw_lines(ax, points, y, baseline, limit)
         label_points(figure, ax, points, x, y, _labels(points, note))
         if own:
             plt.close(figure)
@@ -130,30 +135,41 @@ def _pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ~better.any(axis=1)
 
 
-def _label_axes(ax: Axes, points: Any, x: str, y: str, missing: Sequence[str], baseline: str) -> None:
+def _draw_lines(ax: Axes, points: Any, y: str, baseline: str, limit: float | None) -> None:
+    """What the points are to be compared with, and the key to it above the axes."""
+    key = []
+    if limit is not None:
+        ax.axhline(limit, color=GREY, linewidth=1, linestyle=":", zorder=1)
+        key += ["dotted: the least accepted"]
+    if baseline in points.index:
+        ax.axhline(points.loc[baseline, y], color=GREY, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
+        key.insert(0, f"dashed: {baseline}")
+        bounds = points.reindex(columns=["low", "high"]).loc[baseline].astype(float)
+        if limit is None and y == "accuracy" and np.isfinite(bounds).all():
+            seen = ax.get_ylim()
+            ax.axhspan(*bounds, color=PALE, alpha=0.35, linewidth=0, zorder=0)
+            ax.set_ylim(seen)
+            key[0] += " and its 95 % interval"
+    key += ["blue: none further left is as high"]
+    ax.annotate("; ".join(key), (0, 1), (0, 8), "axes fraction", "offset points", color=GREY, va="bottom")
+
+
+def _label_axes(ax: Axes, points: Any, x: str, y: str, missing: Sequence[str], limit: float | None) -> None:
     xlabel, ylabel = (_NAMES.get(name, words(name)) for name in (x, y))
     ax.xaxis.set_major_locator(_size_ticks(points[x].max() / points[x].min()))
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
     ax.xaxis.set_minor_locator(ticker.NullLocator())
     if y in _FRACTIONS:
         ax.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
-        middle = (points[y].max() + points[y].min()) / 2
-        if (1 + 2 * _MARGIN) * np.ptp(points[y]) < _LEAST_SPAN:
+        heights = [*points[y], *([] if limit is None else [limit])]
+        middle = (max(heights) + min(heights)) / 2
+        if (1 + 2 * _MARGIN) * np.ptp(heights) < _LEAST_SPAN:
             ax.set_ylim(middle - _LEAST_SPAN / 2, middle + _LEAST_SPAN / 2)
     ax.grid(axis="y", color=PALE, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.set_xlabel(f"{xlabel}, log scale" + (f"\nnot shown: {', '.join(missing)}" if missing else ""))
     ax.set_ylabel(ylabel)
     ax.set_title(f"{ylabel} against {xlabel[0].lower()}{xlabel[1:].split(' (')[0]}", pad=24)
-    ax.annotate(
-        f"dashed: {baseline}; blue: no point further to the left is as high",
-        (0, 1),
-        (0, 8),
-        "axes fraction",
-        "offset points",
-        color=GREY,
-        va="bottom",
-    )
 
 
 def _size_ticks(span: float) -> ticker.Locator:

@@ -23,11 +23,13 @@ class Feed:
         rows: Rows per epoch, None for a dataset.
         dealt: Whether the batches hold the rows of this process alone, and not the global batch.
         sample: Returns rows that look like those of the data, `(x, y)` or with their weights.
+        labels: Returns so many labels that look like those of the data, or None where their shape is not known.
     """
 
     steps: int | None
     rows: int | None
     sample: Callable[[], tuple]
+    labels: Callable[[int], tf.Tensor | None]
     _open: Callable[[int, int], tf.data.Dataset]
     _spans_epochs: bool
     dealt: bool = False
@@ -81,7 +83,16 @@ def feed(
             )
             return batches.map(weigh) if weigh else batches
 
-        return Feed(subset.steps(batch_size, parts), len(subset), lambda: subset[:parts], open_subset, True, dealt)
+        steps = subset.steps(batch_size, parts)
+        return Feed(
+            steps,
+            len(subset),
+            lambda: subset[:parts],
+            lambda rows: tf.convert_to_tensor(subset.y[:rows]),
+            open_subset,
+            True,
+            dealt,
+        )
     if y is not None:
         raise ValueError("y was passed beside a tf.data.Dataset; the dataset must yield (x, y) itself")
     if augment is not None:
@@ -92,7 +103,14 @@ def feed(
     dataset = x.map(_cutter(parts)) if parts > 1 else x
     dataset = dataset.map(weigh) if weigh else dataset
     steps = cardinality if cardinality >= 0 else None
-    return Feed(steps, None, lambda: lookalike(dataset, parts), lambda epoch, step: dataset.skip(step), False)
+    return Feed(
+        steps,
+        None,
+        lambda: _lookalike(dataset, parts),
+        lambda rows: labels_like(dataset, rows),
+        lambda epoch, step: dataset.skip(step),
+        False,
+    )
 
 
 def as_subset(x: Any, y: Any = None) -> Subset:
@@ -118,7 +136,18 @@ def validation_batches(data: Any, batch_size: int) -> tf.data.Dataset | None:
     return subset.batches(batch_size, shuffle=False)
 
 
-def lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
+def labels_like(dataset: tf.data.Dataset, rows: int) -> tf.Tensor | None:
+    """Make zeros like the labels of a dataset of `(x, y)` or `(x, y, weight)`, or None if their shape is unknown."""
+    import tensorflow as tf
+
+    spec = dataset.element_spec
+    labels = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
+    if not isinstance(labels, tf.TensorSpec) or not labels.shape.rank or not labels.shape[1:].is_fully_defined():
+        return None
+    return tf.zeros([labels.shape[0] or rows, *labels.shape[1:]], labels.dtype)
+
+
+def _lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
     """Make a batch of zeros. To take one from the dataset would change the order of those that shuffle anew."""
     import tensorflow as tf
 

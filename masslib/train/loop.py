@@ -19,7 +19,7 @@ from masslib.train.resume import Journal
 from masslib.train.shared_memory import meeting
 from masslib.train.state import State
 from masslib.train.step import train_function
-from masslib.train.validation import Evaluator
+from masslib.train.validation import Evaluator, has_plain_metrics, make_metrics
 from masslib.train.workers import Termination, check_alike, gone_workers_named, on_this_worker
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def fit(
         meeting(replicas, _bytes(model), wanted=wire == "auto") as shared,
     ):
         check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
-        _build(model, source, replicas, complete=kept is not None)
+        _build(model, source, replicas, batch_size, complete=kept is not None)
         journal = Journal(model, State(model, replicas), kept, settings)
         if served:
             epoch = parameter_server.ServedEpoch(model, source, watchers, journal, save_every, on_nan)
@@ -204,25 +204,22 @@ def _train(
         journal.save(stopped=True)
 
 
-def _build(model: keras.Model, source: Feed, replicas: Replicas, *, complete: bool) -> None:
-    """Make the variables that Keras makes late: those of the optimizer, and those of the metrics.
+def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int, *, complete: bool) -> None:
+    """Make the variables that Keras makes late: those of the optimizer, and those of loss and metrics.
 
-    The latter when they are to be found in a checkpoint, or when a graph of several replicas is to be traced, which
-    cannot make any. Elsewhere, too, if it is safe: a train step that has to make variables is traced a second time.
+    The latter must be there when they are to be found in a checkpoint, and when a graph of several replicas is traced,
+    which cannot make any. Elsewhere they save time: a train step that has to make variables is traced a second time.
     """
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
-    if model.loss is not None and (complete or replicas.count > 1 or (source.rows and _takes_a_row(model))):
+    if model.loss is None:
+        return
+    quick = replicas.count == 1 and has_plain_metrics(model) and not parameter_server.serves(model)
+    labels = source.labels(batch_size) if quick else None
+    if labels is not None:
+        make_metrics(model, labels)
+    elif complete or replicas.count > 1:
         Evaluator(model, replicas).build(source.sample())
-
-
-def _takes_a_row(model: keras.Model) -> bool:
-    """Whether a model with Keras' own steps surely answers a batch of one row."""
-    own_steps = all(
-        method.__module__.startswith("keras.") for method in (type(model).train_step, type(model).test_step)
-    )
-    inputs = getattr(model, "inputs", None)  # a model of the user's own class has none
-    return own_steps and bool(inputs) and all(entry.shape[0] is None for entry in inputs)
 
 
 def _bytes(model: keras.Model) -> int:

@@ -26,6 +26,7 @@ class State:
 
     def __init__(self, model: keras.Model, replicas: Replicas):
         self._model, self._replicas = model, replicas
+        self._asked, self._all_finite = 0, None
         counted = [variable for variable in model.non_trainable_variables if "float" in variable.dtype]
         self._average = replicas.averaging(counted)
         groups = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": _metrics(model)}
@@ -70,7 +71,14 @@ class State:
         """Whether all trained weights are finite numbers."""
         import tensorflow as tf
 
-        return all(bool(tf.reduce_all(tf.math.is_finite(v.value))) for v in self._model.trainable_variables)
+        def all_finite() -> tf.Tensor:
+            return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in self._model.trainable_variables])
+
+        # Asked once an epoch, a graph would not be worth its making; asked after every step it is.
+        self._asked += 1
+        if self._asked == 3:
+            self._all_finite = tf.function(all_finite)
+        return bool(self._all_finite() if self._all_finite else all_finite())
 
     def average(self) -> None:
         """Give all replicas the mean of what each counted for itself, such as BatchNormalization's statistics.

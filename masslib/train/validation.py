@@ -9,6 +9,32 @@ from masslib.train.replicas import Replicas
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+    import tf_keras
+
+
+def has_plain_metrics(model: keras.Model | tf_keras.Model) -> bool:
+    """Whether loss and metrics of a model follow from labels and answers alone, and the shape of these is known."""
+    kind, outputs = type(model), getattr(model, "outputs", None) or ()
+    return (
+        all(
+            method.__module__.startswith(("keras.", "tf_keras."))
+            for method in (kind.train_step, kind.test_step, kind.compute_loss, kind.compute_metrics)
+        )
+        and len(outputs) == 1
+        and len(outputs[0].shape) > 1
+        and None not in tuple(outputs[0].shape)[1:]
+    )
+
+
+def make_metrics(model: keras.Model | tf_keras.Model, labels: tf.Tensor) -> None:
+    """Make the variables of loss and metrics, as either Keras does at the first batch, without asking the network."""
+    import tensorflow as tf
+
+    (output,) = model.outputs
+    answers = tf.fill([len(labels), *tuple(output.shape)[1:]], tf.constant(0.5, output.dtype))
+    model.compute_loss(None, labels, answers, None)
+    model.compute_metrics(None, labels, answers, None)
+    model.reset_metrics()
 
 
 class Evaluator:
@@ -40,9 +66,7 @@ class Evaluator:
     def build(self, batch: tuple) -> None:
         """Make the variables of the metrics, which Keras makes at the first batch."""
         with self._replicas.strategy.scope():
-            if self._replicas.count == 1:
-                self._model.test_step(batch)  # eagerly, which is sooner done than traced
-            elif self._replicas.workers == 1:
+            if self._replicas.workers == 1:
                 self._model.test_on_batch(*batch)
             else:
                 self._on_every_replica(batch)

@@ -120,6 +120,7 @@ def search(
             sensitivity=found,
             file=file if folder else None,
             stopped=stopped,
+            max_drop=max_drop,
         )
 
 

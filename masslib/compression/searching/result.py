@@ -35,6 +35,7 @@ class Search:
         sensitivity: What the sparsity of each layer was taken from.
         file: The TFLite file of the best model; None when no folder was given.
         stopped: Why the search ended.
+        max_drop: The accepted loss of accuracy on the validation split, a fraction.
     """
 
     best: Compressed
@@ -44,13 +45,14 @@ class Search:
     sensitivity: Sensitivity | None
     file: Path | None
     stopped: str
+    max_drop: float
 
     def plot(self) -> Figure:
-        """Draw accuracy on the validation split against size, one point per trial."""
+        """Draw accuracy on the validation split against size, one point per trial; those refused are hollow."""
         from masslib import plot
 
         table = self.table.dropna(subset="gzipped_kb").rename(columns={"accuracy": "valid_accuracy"})
-        return plot.tradeoff(table, y="valid_accuracy")
+        return plot.tradeoff(table, y="valid_accuracy", limit=table["valid_accuracy"]["float"] - self.max_drop)
 
     def __repr__(self) -> str:
         return f"{self._title()}\n{as_text(self._shown())}"
