@@ -19,7 +19,8 @@ def nearest_centroid() -> type:
     TFMOT writes out the distance of every weight from every centroid at every training step. Compiled by XLA the
     same expression runs in one pass (8 ms instead of 300 ms for 3.2 million weights and 16 centroids, two cores).
     The gradients are TFMOT's: that of a centroid is the sum over its weights, that of a weight passes straight
-    through.
+    through. The sums are those of a weighted histogram, row by row, so that the rows are shared among the threads and
+    yet summed up in one order.
     """
     import tensorflow as tf
 
@@ -28,15 +29,20 @@ def nearest_centroid() -> type:
         return tf.argmin(tf.abs(weight[..., None] - centroids), axis=-1)
 
     @tf.function(jit_compile=True, reduce_retracing=True)
-    def sums(values: tf.Tensor, indices: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        return tf.stack([tf.reduce_sum(tf.where(indices == k, values, 0)) for k in range(count)])
+    def pick(centroids: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+        return tf.gather(centroids, indices)
+
+    def sums(values: tf.Tensor, indices: tf.Tensor, count: int) -> tf.Tensor:
+        values, indices = (tf.reshape(tensor, [-1, tensor.shape[-1]]) for tensor in (values, indices))
+        rows = tf.math.bincount(indices, weights=values, minlength=count, maxlength=count, axis=-1)
+        return tf.reduce_sum(rows, axis=0)
 
     @tf.custom_gradient
     def gathered(centroids: tf.Tensor, indices: tf.Tensor, weight: tf.Tensor) -> Any:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None, tf.Tensor]:
             return sums(upstream, indices, centroids.shape[0]), None, upstream
 
-        return tf.gather(centroids, indices), gradient
+        return pick(centroids, indices), gradient
 
     class NearestCentroid(tfmot().clustering.keras.ClusteringAlgorithm):
         def get_pulling_indices(self, weight: tf.Tensor, centroids: tf.Tensor | None = None) -> tf.Tensor:

@@ -105,12 +105,8 @@ def _convert(model: Any, batch_size: int | None, set_up: Callable[[Any], None]) 
     import keras
     import tensorflow as tf
 
-    if not isinstance(model, keras.Model) and batch_size is None:
-        with quiet():
-            converter = tf.lite.TFLiteConverter.from_keras_model(model)
-            set_up(converter)
-            return converter.convert()
-    # Through a SavedModel: from_keras_model prints a page of endpoints for a Keras 3 model.
+    # Through a SavedModel: from_keras_model prints a page of endpoints for a Keras 3 model, and traces every layer of a
+    # tf_keras model for the sake of those who would load it again.
     with tempfile.TemporaryDirectory() as folder, quiet():
         if isinstance(model, keras.Model):
             savedmodel.export_graph(model, folder, batch_size)
@@ -122,13 +118,15 @@ def _convert(model: Any, batch_size: int | None, set_up: Callable[[Any], None]) 
 
 
 def _save_legacy(model: Any, folder: str, batch_size: int | None) -> None:
-    """Write a tf_keras model as a SavedModel whose signature has a fixed batch."""
+    """Write the inference of a tf_keras model as a SavedModel."""
     import tensorflow as tf
 
     (entry,) = model.inputs
-    spec = tf.TensorSpec((batch_size, *entry.shape[1:]), entry.dtype, name="input")
-    serve = tf.function(lambda x: {"output": model(x, training=False)}).get_concrete_function(spec)
-    tf.saved_model.save(model, folder, signatures=serve)
+    spec = tf.TensorSpec((batch_size, *entry.shape[1:]), entry.dtype, name=entry.name)
+    module = tf.Module()
+    module.weights = model.variables
+    module.serve = tf.function(lambda x: {"output_0": model(x, training=False)})
+    tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function(spec))
 
 
 def _set_up(converter: Any, precision: str, calibration: np.ndarray | None, aware: bool, sparse: bool) -> None:
