@@ -61,14 +61,15 @@ def test_kernels_with_few_distinct_weights_get_fewer_clusters_or_none(digits):
     assert small.model.get_layer("dense2").get_weights()[0].size == 6
 
 
-def test_the_fast_centroids_are_those_of_tfmot():
+@pytest.mark.parametrize("shape", [(40, 30), (3, 3, 4, 8)])
+def test_the_fast_centroids_are_those_of_tfmot(shape):
     import tensorflow as tf
 
     from masslib.bridge.toolkit import tfmot
     from masslib.compression.centroids import nearest_centroid
 
     rng = np.random.default_rng(0)
-    weight, upstream = (tf.Variable(rng.normal(size=(40, 30)).astype("float32")) for _ in "ab")
+    weight, upstream = (tf.Variable(rng.normal(size=shape).astype("float32")) for _ in "ab")
     answers = []
     for kind in (tfmot().clustering.keras.ClusteringAlgorithm, nearest_centroid()):
         centroids = tf.Variable(np.linspace(-2, 2, 7, dtype="float32"))

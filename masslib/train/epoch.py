@@ -91,7 +91,7 @@ class Epoch:
 
 
 def steps_per_call(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]) -> int:
-
+    """How many train steps one call of the host runs; callbacks that look at every batch need one."""
     if model.run_eagerly:
         return 1
     hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
