@@ -26,8 +26,8 @@ help:  ## list the commands
 
 install: $(VENV)/.installed  ## create .venv with everything in it
 
-run: install  ## execute the notebooks in order; copies, models and the comparison go to build/
-	@$(PYTHON) tools/notebooks.py run
+run: install  ## execute the notebooks in order; copies, models and the comparison go to build/; NOTEBOOKS="00" for some
+	@$(PYTHON) tools/notebooks.py run $(NOTEBOOKS)
 
 lab: install  ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab notebooks

@@ -270,10 +270,11 @@ def test_running_leaves_copies_and_prints_the_comparison_of_this_run(checkout, c
     assert "older" not in capsys.readouterr().out
     notebook.cells[3].source = "import pathlib\npathlib.Path('../build/comparison.txt').write_text('float  100')"
     before = write(notebook, path).read_bytes()
-    assert notebooks.main(["run"], checkout) == 0
+    write(good_notebook(), checkout / "notebooks" / "02_other.ipynb")
+    assert notebooks.main(["run", "01"], checkout) == 0
     assert capsys.readouterr().out.endswith("build/comparison.txt:\nfloat  100\n")
     assert path.read_bytes() == before
-    assert (checkout / "build" / "notebooks" / "01_good.ipynb").is_file()
+    assert [copy.name for copy in (checkout / "build" / "notebooks").glob("*.ipynb")] == ["01_good.ipynb"]
 
 
 def test_unknown_names_are_refused_with_the_known_ones(checkout, capsys):

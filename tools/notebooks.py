@@ -19,8 +19,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Run one sub-command over the notebooks of a checkout; 0 when all is well."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="execute all in order; executed copies go to build/notebooks")
     for name, what in (
+        ("run", "execute in order; executed copies go to build/notebooks"),
         ("render", "execute in place and clean the outputs"),
         ("check", "look without running"),
     ):
