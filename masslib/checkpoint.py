@@ -84,7 +84,9 @@ class Checkpoints:
         """
         self.wait()
         path = self.folder / f"step-{step:010d}.npz"
-        self._writer = threading.Thread(target=self._write, args=(path, dict(arrays), dict(about)))
+        # Here, where an error reaches the caller, and before the training changes its history
+        text = json.dumps(about, default=np.generic.item).encode()
+        self._writer = threading.Thread(target=self._write, args=(path, dict(arrays), text))
         self._writer.start()
 
     def wait(self) -> None:
@@ -102,10 +104,10 @@ class Checkpoints:
                 stacklevel=3,
             )
 
-    def _write(self, path: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+    def _write(self, path: Path, arrays: dict[str, np.ndarray], about: bytes) -> None:
         # The training has the right of way; on Linux a thread has a priority of its own.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
-        text, blank = (np.frombuffer(content, np.uint8) for content in (json.dumps(about).encode(), BLANK_SEAL))
+        text, blank = (np.frombuffer(content, np.uint8) for content in (about, BLANK_SEAL))
         now = time.monotonic()
         # What is on the disk is not overwritten by something that is not.
         durable = now - self._flushed_at >= self._flush_seconds or path == self._flushed
@@ -118,7 +120,7 @@ class Checkpoints:
             if durable:
                 self._flushed, self._flushed_at = path, now
             self._remove_old()
-        except OSError as error:
+        except Exception as error:  # nobody else would hear of what goes wrong in a thread
             self._failure = error
 
     def _remove_old(self) -> None:

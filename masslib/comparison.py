@@ -99,7 +99,7 @@ def compare(
         A `Comparison`.
 
     Raises:
-        ValueError: If there is no recipe, or one has the name of the baseline.
+        ValueError: If there is no recipe, one has the name of the baseline, or two names make the same file name.
 
     Example:
         >>> import masslib
@@ -114,13 +114,19 @@ def compare(
         raise ValueError(
             f"recipes={list(recipes)}: expected at least one, none of them named {BASELINE!r} (the baseline)"
         )
+    stems = {name: _file_name(name) for name in (BASELINE, *recipes)}
+    alike = [name for name in recipes if not stems[name] or list(stems.values()).count(stems[name]) > 1]
+    if alike:
+        raise ValueError(
+            f"recipes={alike}: their files would have the same name or none; let the names differ in letters or digits"
+        )
     options = {"batch_size": batch_size, "seed": seed, "verbose": verbose}
     compressed = compress_each(model, list(recipes.values()), splits.train, **options)
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
         files = {BASELINE: export.tflite(model, Path(place, f"{BASELINE}.tflite"))}
         for name in bar(recipes, title="compress", unit="recipe", visible=verbose):
             small = next(compressed)
-            files[name] = export.tflite(small, Path(place, f"{_file_name(name)}.tflite"))
+            files[name] = export.tflite(small, Path(place, f"{stems[name]}.tflite"))
         # LiteRT and zlib leave Python alone while they compute, each on one core.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             sizes = pool.map(measure.file_size, files.values())

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from masslib.arithmetic import flops, nonzero
+from masslib.checks import check_counts
 from masslib.stored import sparsity, weights
 
 __all__ = ["FileSize", "Latency", "file_size", "flops", "latencies", "latency", "nonzero", "sparsity", "weights"]
@@ -166,7 +167,7 @@ def latencies(
     References:
         Random interleaving of repetitions: Google Benchmark, `--benchmark_enable_random_interleaving`.
     """
-    _check_counts(batch_size=(batch_size, 1), threads=(threads, 1), runs=(runs, 1), warmup=(warmup, 0))
+    check_counts(batch_size=(batch_size, 1), threads=(threads, 1), runs=(runs, 1), warmup=(warmup, 0))
     if not max_seconds > 0:
         raise ValueError(f"max_seconds={max_seconds!r}: expected a positive number of seconds")
     if not isinstance(models, Mapping) or not models:
@@ -269,9 +270,3 @@ def _sizes(file: Path) -> tuple[int, int]:
             raw += len(piece)
             gzipped += len(packer.compress(piece))
     return raw, gzipped + len(packer.flush())
-
-
-def _check_counts(**counts: tuple[Any, int]) -> None:
-    for name, (value, least) in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name}={value!r}: expected a whole number of at least {least}")

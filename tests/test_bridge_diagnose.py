@@ -52,6 +52,11 @@ def test_a_layer_that_does_not_bridge_keeps_out_the_whole_model():
     assert table.loc["top", "why_not"] == "prune, cluster, quantize: the model does not bridge, because of inner/odd"
 
 
+def test_a_model_without_weights_has_verdicts_too():
+    table = masslib.diagnose(keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(name="flat")]))
+    assert table.loc["flat", "bridges"] and not table.loc["flat", "prunes"]
+
+
 def test_models_of_another_kind_are_refused():
     with pytest.raises(TypeError, match="expected a Keras 3 model, got builtins.str"):
         masslib.diagnose("model")

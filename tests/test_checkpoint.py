@@ -33,6 +33,17 @@ def test_what_is_saved_is_read_back_and_only_the_newest_are_kept(tmp_path):
         assert arrays[name].dtype == array.dtype
 
 
+def test_what_it_is_told_may_hold_numpy_scalars_but_nothing_unwritable(tmp_path):
+    history = {"loss": [np.float32(0.5)]}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, ARRAYS, {"seed": np.int64(3), "history": history})
+        history["loss"].append(0.25)  # the training goes on while the file is written
+        checkpoints.wait()
+        assert checkpoints.newest()[1] == {"seed": 3, "history": {"loss": [0.5]}}
+        with pytest.raises(TypeError):
+            checkpoints.save(2, ARRAYS, {"seed": object()})
+
+
 def test_what_is_on_the_disk_stays_until_something_newer_is(tmp_path, monkeypatch):
     flushed, fsync = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.readlink(f"/proc/self/fd/{file}")) or fsync(file))

@@ -100,3 +100,10 @@ def test_a_report_is_shown_drawn_and_saved(model, digits, tmp_path):
 def test_recipes_need_names_of_their_own(model, digits, recipes):
     with pytest.raises(ValueError, match="expected at least one, none of them named 'float'"):
         compare(model, recipes, digits)
+
+
+def test_names_that_would_share_a_file_are_refused(model, digits):
+    recipes = {name: masslib.Quantize("int8") for name in ("int8", "prune 0.5", "prune, 0.5", "+", "float!")}
+    expected = r"recipes=\['prune 0.5', 'prune, 0.5', '\+', 'float!'\]: their files would have the same name or none"
+    with pytest.raises(ValueError, match=expected):
+        masslib.compare(model, recipes, digits)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from masslib import Cluster, LowRank, Prune, Quantize, QuantizeAware, compress, models
+import masslib
+from masslib import Cluster, Distill, LowRank, Prune, PruneChannels, Quantize, QuantizeAware, compress, models
 
 
 @pytest.fixture
@@ -157,6 +158,10 @@ def test_data_and_models_that_do_not_fit_are_refused(trained, digits):
         ValueError, match=r"finds no layer to work on:\n  conv1: holds 0.06% .*\n.*\n  dense1: holds 96"
     ):
         compress(trained, Prune(0.5, min_share=0.99), digits.train, verbose=False)
+    with pytest.raises(TypeError, match="expected a Keras 3 model, got builtins.str"):
+        compress("model", Quantize("dynamic"))
+    with pytest.raises(TypeError, match="data is a _BatchDataset; expected a Subset or a pair"):
+        compress(trained, Prune(0.5), tf.data.Dataset.from_tensor_slices(digits.test[:]).batch(50))
     with pytest.raises(ValueError, match="is not compiled, so its loss is unknown"):
         compress(models.mlp((8, 8, 1), 10), Prune(0.5), digits.train, verbose=False)
 
@@ -174,3 +179,19 @@ def test_every_training_step_is_traced_once(digits):
     recipe = [LowRank(8, max_steps=2), Prune(0.5, max_steps=2), Cluster(8, max_steps=2), QuantizeAware(max_steps=2)]
     compress(model, recipe, digits.train, batch_size=32, verbose=False)
     assert eager.count(False) == len(recipe)
+
+
+def test_every_step_takes_a_loss_of_the_users_own(digits):
+    def own_loss(labels, answers):
+        return keras.losses.sparse_categorical_crossentropy(labels, answers)
+
+    for student in (None, models.mlp(digits.input_shape, digits.num_classes, hidden=(16,))):
+        image = keras.Input(digits.input_shape)
+        x = keras.layers.Dense(32, activation="relu")(keras.layers.Flatten()(image))
+        model = keras.Model(image, keras.layers.Dense(digits.num_classes, activation="softmax")(x))
+        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), own_loss)
+        steps = [PruneChannels(0.25, max_steps=2, learning_rate=1e-3), LowRank(4, max_steps=2, learning_rate=1e-3)]
+        recipe = [Distill(student, max_steps=2)] if student else [*steps, Prune(0.5, max_steps=2, learning_rate=1e-3)]
+        small = compress(model, recipe, digits.train, batch_size=32, verbose=False)
+        assert small.model.compiled and small.model.loss is own_loss
+        assert masslib.sensitivity(model, digits.valid, levels=[0.5], verbose=False).table.shape[1] == 1

@@ -123,6 +123,9 @@ def test_other_searches_and_damage_are_refused(found, model, digits, tmp_path):
     other.compile(loss="sparse_categorical_crossentropy")
     with pytest.raises(ValueError, match="holds a search with another model;"):
         search(other, digits, 0.05, folder=folder, **QUICK)
+    fewer = dataclasses.replace(digits, train=digits.train.take(500))
+    with pytest.raises(ValueError, match="holds a search with another data;"):
+        search(model, fewer, 0.05, folder=folder, **QUICK)
     note = folder / "trial-000" / "trial.json"
     whole = note.read_text()
     try:

@@ -167,6 +167,9 @@ def test_other_things_are_not_overwritten(tmp_path):
         with pytest.raises(ValueError, match="holds other things than shards, which would be lost"):
             write_shards(SUBSET, target)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "manifest.json").write_text("{}")  # such as a package of export has
+    with pytest.raises(ValueError, match="holds other things than shards, which would be lost"):
+        write_shards(SUBSET, tmp_path)
 
 
 @pytest.mark.parametrize(

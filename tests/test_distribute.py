@@ -37,6 +37,10 @@ def test_the_same_devices_get_the_same_strategy():
 def test_devices_that_cannot_be_had_are_refused():
     with pytest.raises(ValueError, match=r"strategy\('default', devices=2\): devices are chosen for 'mirrored' only"):
         masslib.strategy("default", devices=2)
+    with pytest.raises(ValueError, match="communication is chosen for 'multi_worker' only"):
+        masslib.strategy("mirrored", communication="ring")
+    with pytest.raises(ValueError, match="devices='GPU:0': expected a number or names such as"):
+        masslib.strategy("mirrored", devices="GPU:0")
     with pytest.raises(ValueError, match=r"devices=\[\]: expected a number or names such as"):
         masslib.strategy("mirrored", devices=[])
     with pytest.raises(ValueError, match="devices=0: "):

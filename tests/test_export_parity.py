@@ -1,9 +1,10 @@
 """`agreement` tells how far files are from their model."""
 
+import keras
 import numpy as np
 import pytest
 
-from masslib import Quantize, compress, export, models
+from masslib import Quantize, compress, evaluate, export, models
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,11 @@ def test_what_cannot_be_compared_is_refused(model, data, tmp_path):
         export.agreement(model, {"other": models.mlp((16,), 4)}, data)
     with pytest.raises(ValueError, match="y has labels from 0 to 9, but the model tells 3 classes apart"):
         export.agreement(model, {"same": model}, (data[0], np.arange(96) % 10))
+
+
+def test_a_single_logit_is_cut_at_zero_as_evaluate_does(data):
+    x, _ = data
+    model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(1)])
+    y = (np.asarray(model(x))[:, 0] > 0.2).astype(int)
+    table = export.agreement(model, {"same": model}, (x, y))
+    assert table.loc["same", "accuracy"] == pytest.approx(evaluate(model, (x, y), task="binary").accuracy)

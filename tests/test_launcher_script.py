@@ -72,6 +72,11 @@ def test_what_goes_wrong_is_said_and_counts(tmp_path):
     for arguments, words in [
         (("nowhere.py",), "nowhere.py is not a file; expected a Python script"),
         (("--hosts", "a:1,b:1", broken), "--index None: expected which of the 2 hosts this is, from 0"),
+        (("--index", 1, broken), "--index 1 without --hosts; name the addresses of all workers"),
+        (
+            ("--hosts", "a:1,b:1", "--index", 0, "--servers", 1, broken),
+            "--servers 1 with --hosts: expected workers only",
+        ),
         (("--workers", 0, broken), "workers=0: expected a whole number of at least 1"),
     ]:
         process = _launch(*arguments)

@@ -224,6 +224,10 @@ def test_class_weights_and_augmentation_take_part(digits):
     masslib.fit(ours, x, y, class_weight=weights, batch_size=60, shuffle=False, verbose=0)
     keras_own.fit(x, y, class_weight=weights, batch_size=60, shuffle=False, verbose=0)
     np.testing.assert_allclose(_weights(ours), _weights(keras_own), atol=1e-6)
+    one_hot = _compiled(loss="categorical_crossentropy")
+    classes = keras.utils.to_categorical(y, 10)
+    masslib.fit(one_hot, x, classes, class_weight=weights, batch_size=60, shuffle=False, verbose=0)
+    np.testing.assert_allclose(_weights(one_hot), _weights(ours), atol=1e-6)
     flipped = _compiled()
     masslib.fit(flipped, x, y, augment=keras.layers.RandomFlip(), batch_size=60, shuffle=False, verbose=0)
     assert (_weights(flipped) != _weights(ours)).any()
@@ -252,7 +256,7 @@ def test_tensorboard_is_fed(digits, tmp_path):
 
 
 def test_a_large_model_with_a_compiled_update_trains_as_keras_does():
-    """From a million weights on XLA compiles the update; what it computes stays the same."""
+    """From 200,000 weights on XLA compiles the update; what it computes stays the same."""
     rng = np.random.default_rng(0)
     x, y = rng.random((96, 40, 40, 1), "float32"), rng.integers(0, 10, 96)
     results = []
@@ -278,3 +282,14 @@ def test_an_embedding_of_a_million_weights_trains(digits):
     changed = (model.get_weights()[0] != before).any(axis=1)
     assert changed[:120].all()
     assert not changed[120:].any()
+
+
+def test_data_without_a_batch_are_an_error(digits):
+    x, y = digits.test[:]
+    once = iter([(x[:50], y[:50])])
+    signature = (tf.TensorSpec((None, 8, 8, 1)), tf.TensorSpec((None,), tf.int64))
+    used_up = tf.data.Dataset.from_generator(lambda: once, output_signature=signature)
+    with pytest.raises(ValueError, match=r"the data gave no batch in epoch 2, expected at least one; a generator"):
+        masslib.fit(_compiled(), used_up, epochs=2, verbose=0)
+    with pytest.raises(ValueError, match="the data gave no batch in epoch 1"):
+        masslib.fit(_compiled(), tf.data.Dataset.from_tensor_slices((x, y)).batch(50).take(0), verbose=0)

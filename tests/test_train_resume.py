@@ -151,6 +151,9 @@ def test_a_loss_that_is_not_finite_stops_restores_or_is_ignored(digits, tmp_path
     ):
         history = _fit(_compiled(), digits, tmp_path / "stop", epochs=3, callbacks=[Poison()]).history
     assert len(history["loss"]) == 2
+    resumed = _compiled()  # goes on from the last weights that were finite
+    assert len(_fit(resumed, digits, tmp_path / "stop", epochs=3).history["loss"]) == 3
+    assert all(np.isfinite(weight).all() for weight in resumed.get_weights())
     model = _compiled()
     with pytest.warns(RuntimeWarning, match="the model is as it was after step 6;"):
         _fit(model, digits, tmp_path / "restore", epochs=3, callbacks=[Poison()], on_nan="restore")

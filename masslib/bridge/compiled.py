@@ -62,7 +62,10 @@ def compile_config(model: keras.Model, learning_rate: float | None = None) -> di
     if not config:
         raise ValueError(f"model {model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first")
     if learning_rate is not None:
-        config["optimizer"]["config"]["learning_rate"] = learning_rate
+        optimizer = config["optimizer"]
+        if optimizer["class_name"] == "LossScaleOptimizer":
+            optimizer = optimizer["config"]["inner_optimizer"]
+        optimizer["config"]["learning_rate"] = learning_rate
     return config
 
 

@@ -63,7 +63,7 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
         >>> [layer.name for layer in twin.layers]
         ['input', 'dense1', 'dense2', 'dense3']
     """
-    _check_type(model)
+    check_model(model)
     replay = Replay(custom_layers)
     with quiet():
         reference, twin = replay.run(model) or (None, None)
@@ -82,7 +82,8 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
     Args:
         model: A tf_keras model made by `to_tf_keras`, perhaps trained since. TFMOT wrappers must have been
             stripped.
-        like: The Keras 3 model it came from. It is not changed; optimizer and loss are not copied.
+        like: The Keras 3 model it came from. It is not changed. If it is compiled, the new one is compiled alike; the
+            state of its optimizer is not copied.
 
     Returns:
         A new Keras 3 model with the architecture of `like` and the weights of `model`, verified as in
@@ -100,7 +101,7 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
     """
     import keras
 
-    _check_type(like)
+    check_model(like)
     with like.distribute_strategy.scope(), own_losses(like):
         result = keras.models.clone_model(like, recursive=True)
     copy_weights(model, result)
@@ -108,7 +109,8 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
     return result
 
 
-def _check_type(model: Any) -> None:
+def check_model(model: Any) -> None:
+    """Raise unless a model is a built Keras 3 model whose graph can be read."""
     import keras
 
     if not isinstance(model, keras.Model):

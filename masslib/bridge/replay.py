@@ -77,8 +77,7 @@ class Replay:
     def _walk(self, model: keras.Model, twin_inputs: list[Any], prefix: str) -> tuple[keras.Model, Any]:
         import keras
 
-        # Keras would compile a copy of a compiled model, which fails for losses and metrics that are not registered.
-        model = keras.Model(functional(model).input, functional(model).output, name=model.name)
+        model = functional(model)
         inputs = keras.tree.map_structure(
             lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), model.input
         )
@@ -163,12 +162,15 @@ def nodes(model: keras.Model) -> list[Any]:
 
 
 def functional(model: keras.Model) -> keras.Model:
-    """View a Sequential model as a functional one, with the same layers."""
+    """View a model as an uncompiled functional one, with the same layers.
+
+    Keras would compile a copy of a compiled model, which fails for losses and metrics that are not registered.
+    """
     import keras
 
     if isinstance(model, keras.Sequential):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return model
+    return keras.Model(model.input, model.output, name=model.name)
 
 
 def _twin_input(tensor: keras.KerasTensor) -> Any:

@@ -101,10 +101,10 @@ def is_clustered(kernel: np.ndarray) -> bool:
 
 
 def _with_kernels(twin: tf_keras.Model, min_share: float, wrap: Any) -> dict[str, str]:
-    reasons = {}
+    reasons, total = {}, max(twin.count_params(), 1)
     for layer in twin.layers:
         name = kernel_name(layer)
-        share = layer.count_params() / twin.count_params()
+        share = layer.count_params() / total
         if name is None:
             if share >= min_share and any(len(weight.shape) > 1 for weight in layer.weights):
                 reasons[layer.name] = f"layers of type {_kind(layer)} have no kernel that can be treated by itself"

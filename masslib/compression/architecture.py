@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.compiled import own_losses
 from masslib.bridge.equality import leaves
+from masslib.bridge.graph import check_model
 from masslib.bridge.replay import functional
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class Call:
 
 def calls(model: keras.Model) -> tuple[list[keras.KerasTensor], list[Call], list[keras.KerasTensor]]:
     """Read the graph of a model: its inputs, all calls in the order in which they run, and its outputs."""
+    check_model(model)
     reader = _Reader()
-    copy = reader.run(_checked(model), "")
+    copy = reader.run(model, "")
     found = [
         replace(call, inputs=reader.resolved(call.inputs), outputs=reader.resolved(call.outputs))
         for call in reader.calls
@@ -110,31 +112,16 @@ def rebuilt(model: keras.Model, exchange: Callable[[keras.layers.Layer, str], Ch
             each with its weights, to be called one after the other, or None for a copy of the layer.
 
     Returns:
-        A functional model, uncompiled if `model` was.
+        An uncompiled functional model.
 
     Raises:
         TypeError: If the graph of the model cannot be read.
+        ValueError: If the model is not built.
     """
     import keras
 
-    model = _checked(model)
+    check_model(model)
     return _Rebuilder(exchange).run(model, keras.tree.flatten(functional(model).input), "")
-
-
-def _checked(model: Any) -> keras.Model:
-    import keras
-
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"expected a Keras 3 model, got {type(model).__module__}.{type(model).__name__}; "
-            "build it with `import keras`, not with tf.keras or tf_keras"
-        )
-    if not readable(model):
-        raise TypeError(
-            f"model {model.name!r} is a subclass ({type(model).__name__}) whose graph cannot be read; "
-            "build the same network as a Sequential or functional model"
-        )
-    return model
 
 
 def readable(layer: Any) -> bool:

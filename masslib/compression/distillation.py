@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from masslib.bridge.compiled import compile_config
+from masslib.bridge.compiled import compile_config, own_losses
 from masslib.compression.architecture import calls, copied
 from masslib.compression.finetune import Tuner
 from masslib.compression.step import Rebuilding
@@ -83,7 +83,7 @@ class Distill(Rebuilding):
         from masslib.compression import distillation_losses as losses
 
         settings = compile_config(tuner.model, self.learning_rate)
-        with model.distribute_strategy.scope():
+        with model.distribute_strategy.scope(), own_losses(tuner.model):
             student = self._built()
             activation = self._activation(model, student, settings["loss"])
             teachings = [losses.SoftTargets(activation, self.temperature)]
@@ -95,8 +95,9 @@ class Distill(Rebuilding):
             compiled = keras.saving.deserialize_keras_object(settings)
             distiller.compile(compiled["optimizer"], losses.Labels(compiled["loss"]))
         tuner.run(distiller, self)
-        with model.distribute_strategy.scope():
-            student.compile_from_config(settings)
+        with model.distribute_strategy.scope(), own_losses(tuner.model):
+            # Made anew, for Keras takes a LossScaleOptimizer's settings apart.
+            student.compile_from_config(compile_config(tuner.model, self.learning_rate))
         return student, {}
 
     def _built(self) -> keras.Model:
@@ -125,7 +126,8 @@ class Distill(Rebuilding):
                 f"{self!r}: the student ends in the activation {found[0]!r}, the model in {found[1]!r}; expected the "
                 "same, because the loss is the same"
             )
-        logits = isinstance(loss, dict) and loss.get("config", {}).get("from_logits", False)
+        config = loss.get("config") if isinstance(loss, dict) else None  # a name for a function
+        logits = isinstance(config, dict) and config.get("from_logits", False)
         if len(model.outputs) > 1 or found[0] not in (("linear",) if logits else ("softmax", "sigmoid")):
             raise ValueError(
                 f"{self!r} learns from the probabilities of classes; expected one output that ends in a softmax or "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from masslib import bridge, progress
-from masslib.bridge.compiled import compile_config
+from masslib.bridge.compiled import compile_config, own_losses
 from masslib.bridge.toolkit import quiet, quiet_logger
 from masslib.train import fit
 from masslib.train.feed import labels_like
@@ -70,7 +70,7 @@ class Tuner:
 
     def fit_rebuilt(self, model: keras.Model, training: Training) -> None:
         """Compile and fine-tune a Keras 3 model in place."""
-        with self.model.distribute_strategy.scope():
+        with self.model.distribute_strategy.scope(), own_losses(self.model):
             model.compile_from_config(compile_config(self.model, training.learning_rate))
         self.run(model, training)
 

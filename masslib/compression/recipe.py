@@ -6,16 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from masslib import bridge, kernels
+from masslib.bridge.graph import check_model
 from masslib.compression.architecture import copied
 from masslib.compression.finetune import Tuner
 from masslib.compression.quantization import Quantize
 from masslib.compression.quantization_aware import QuantizeAware
 from masslib.compression.result import Compressed
 from masslib.compression.step import Rebuilding, Step, Training
-from masslib.data import Subset, from_arrays
+from masslib.data.arrays import as_subset
 
 if TYPE_CHECKING:
     import keras
+
+    from masslib.data import Subset
 
 _ORDER = ("Distill", "PruneChannels", "LowRank", "Prune", "Cluster")
 
@@ -51,7 +54,7 @@ def compress(
         A `Compressed` model, ready for `masslib.export.tflite`.
 
     Raises:
-        TypeError: If `model` or a step is of another type.
+        TypeError: If `model`, a step or the data is of another type.
         ValueError: If the order of the steps makes no sense, data is missing or does not fit the model, or
             the model has layers that cannot cross the bridge (all are listed).
 
@@ -102,6 +105,7 @@ def compress_each(
         TypeError: As `compress`.
         ValueError: As `compress`.
     """
+    check_model(model)
     recipes = [_checked(steps) for steps in recipes]
     data = _as_subset(data, model, [step for steps in recipes for step in steps])
     stages = _Stages(model, Tuner(model, data, batch_size, seed, verbose), custom_layers)
@@ -197,7 +201,7 @@ def _as_subset(data: Any, model: keras.Model, steps: Sequence[Step]) -> Subset |
         return None
     if data is None:
         raise ValueError(f"{needing[0]!r} needs data; pass the training data as the third argument")
-    subset = data if isinstance(data, Subset) else from_arrays(*data)
+    subset = as_subset(data)
     expected = tuple(model.inputs[0].shape[1:])
     if len(subset.input_shape) != len(expected) or any(
         want not in (None, got) for want, got in zip(expected, subset.input_shape, strict=True)

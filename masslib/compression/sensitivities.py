@@ -11,6 +11,7 @@ import numpy as np
 from masslib.bridge import support
 from masslib.bridge.equality import leaves
 from masslib.bridge.toolkit import quiet
+from masslib.compression.architecture import copied
 from masslib.evaluation import evaluate
 from masslib.progress import bar
 
@@ -141,8 +142,7 @@ def sensitivity(
     levels = _checked_levels(technique, levels)
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras 3 model, got {type(model).__name__}; of a Compressed pass its .model")
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    copy = copied(model)
     kernels = _kernels(copy, technique, layers)
     judge = _Judge(copy, split, batch_size)
     baseline, rows = judge.accuracy(), {}

@@ -51,6 +51,15 @@ def from_arrays(x: Any, y: Any, *, classes: Sequence[str] | None = None, scale: 
     return Subset(ArrayRows(inputs[..., np.newaxis] if inputs.ndim == 3 else inputs, scale), labels, names)
 
 
+def as_subset(data: Any) -> Subset:
+    """Makes a `Subset` of a pair `(x, y)`; one that is passed comes back as it is."""
+    if isinstance(data, Subset):
+        return data
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise TypeError(f"data is a {type(data).__name__}; expected a Subset or a pair (x, y)")
+    return from_arrays(*data)
+
+
 def _inputs(x: Any) -> np.ndarray:
     array = _numbers("x", x)
     if array.ndim < 2 or array.size == 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from masslib.data.subset import Subset
 from masslib.files import BLANK_SEAL, replacing, seal, sealed
 
 _MANIFEST = "manifest.json"
+_OURS = re.compile(r"manifest\.json|shard-\d{5,}-of-\d{5,}\.tfrecord")
 _FORMAT = "masslib shards 1"
 _FRAME = 12, 4  # bytes that TFRecord puts before and behind each record: its length and checksums
 _CHUNK = 256
@@ -54,7 +56,7 @@ def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int 
     if not isinstance(subset, Subset):
         raise TypeError(f"subset is a {type(subset).__name__}, expected a Subset; make one with from_arrays(x, y).")
     shards, folder = whole("shards", shards, 1, len(subset)), Path(folder)
-    if folder.exists() and not (folder / _MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _replaceable(folder):
         raise ValueError(f"{folder} holds other things than shards, which would be lost; expected a new folder.")
     bounds = np.linspace(0, len(subset), shards + 1).astype(int).tolist()
     with replacing(folder) as temporary:
@@ -68,6 +70,11 @@ def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int 
         manifest.write_text(json.dumps(_description(subset) | {"files": files}, indent=1), encoding="utf-8")
         seal(manifest)
     return folder
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether nothing but shards would be lost; other folders have a manifest.json, too."""
+    return folder.is_dir() and all(_OURS.fullmatch(path.name) for path in folder.iterdir())
 
 
 def read_shards(folder: str | os.PathLike[str]) -> Subset:

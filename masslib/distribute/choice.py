@@ -94,6 +94,10 @@ def _check(kind: str, devices: int | Sequence[str] | None, communication: str, t
         raise ValueError(f"strategy({kind!r}, devices={devices!r}): devices are chosen for 'mirrored' only")
     if communication not in _COMMUNICATIONS:
         raise ValueError(f"communication={communication!r}: choose one of {', '.join(map(repr, _COMMUNICATIONS))}")
+    if communication != "auto" and kind not in ("auto", "multi_worker"):
+        raise ValueError(
+            f"strategy({kind!r}, communication={communication!r}): communication is chosen for 'multi_worker' only"
+        )
     if not timeout > 0:
         raise ValueError(f"timeout={timeout!r}: expected a positive number of seconds")
 

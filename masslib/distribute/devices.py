@@ -13,7 +13,7 @@ _LEAST_INTER_OP = 4
 def mirrored_names(devices: int | Sequence[str] | None, gpus: int) -> list[str]:
     """Return the names of the devices for a mirrored strategy; make logical CPU devices where they are needed."""
     if devices is not None and not isinstance(devices, int):
-        if not devices or not all(isinstance(name, str) for name in devices):
+        if isinstance(devices, str) or not devices or not all(isinstance(name, str) for name in devices):
             raise ValueError(f"devices={devices!r}: expected a number or names such as ['GPU:0', 'GPU:1']")
         if all(name.startswith("CPU:") for name in devices):
             _make_logical_cpus(1 + max(int(name.removeprefix("CPU:")) for name in devices))

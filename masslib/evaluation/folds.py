@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from masslib.data import Subset, from_arrays
+from masslib.data.arrays import as_subset
 from masslib.evaluation.scores import evaluate
 from masslib.progress import bar
 
 if TYPE_CHECKING:
     import keras
     import pandas as pd
+
+    from masslib.data import Subset
 
 
 def cross_validate(
@@ -66,10 +68,7 @@ def cross_validate(
 
     from masslib.train import fit
 
-    if not isinstance(data, Subset):
-        if not isinstance(data, tuple | list) or len(data) != 2:
-            raise TypeError(f"data is a {type(data).__name__}; expected a Subset or a pair (x, y)")
-        data = from_arrays(*data)
+    data = as_subset(data)
     if data.y.dtype.kind == "f":
         raise ValueError(f"y has dtype {data.y.dtype}; expected classes (integers), which stratified folds need")
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(data)), data.y)

@@ -88,7 +88,7 @@ def evaluate(
 
 def _multiclass(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None) -> Evaluation:
     predicted = outputs.argmax(axis=1)
-    scores = outputs if _are_probabilities(outputs) else softmax(outputs, axis=1)
+    scores = outputs if are_probabilities(outputs) else softmax(outputs, axis=1)
     return Evaluation(
         task="multiclass",
         **_accuracy(y, predicted, outputs.shape[1]),
@@ -99,7 +99,7 @@ def _multiclass(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | N
 
 
 def _binary(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None) -> Evaluation:
-    probable = _are_probabilities(outputs)
+    probable = are_probabilities(outputs)
     if outputs.shape[1] == 2:
         score, threshold = outputs[:, 1] - outputs[:, 0], 0.0
     else:
@@ -132,7 +132,7 @@ def _regression(outputs: np.ndarray, y: np.ndarray) -> Evaluation:
     )
 
 
-def _are_probabilities(outputs: np.ndarray) -> bool:
+def are_probabilities(outputs: np.ndarray) -> bool:
     return bool(outputs.min() >= -_ROUNDING and outputs.max() <= 1 + _ROUNDING)
 
 

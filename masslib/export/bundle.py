@@ -38,15 +38,6 @@ _FORMATS: dict[str, tuple[str, Callable | None, str]] = {
     "openvino": ("float32", openvino, "float32.xml"),
     "openvino-int8": ("int8", openvino, "int8.xml"),
 }
-_PACKAGES = (
-    "tensorflow",
-    "keras",
-    "tensorflow-model-optimization",
-    "ai-edge-litert",
-    "onnxruntime",
-    "openvino",
-    "numpy",
-)
 _PROBE = "probe.npz"
 _PROBES = 16
 
@@ -239,10 +230,7 @@ def _measure(
         size = measure.file_size(path)
         measured[name] = {
             "file": path.name,
-            # JSON has no NaN, which the AUC is when a class is absent.
-            "metrics": {
-                key: round(value, 6) if math.isfinite(value) else None for key, value in result.metrics.items()
-            },
+            "metrics": {key: _rounded(value) for key, value in result.metrics.items()},
             "accuracy_interval": result.accuracy_interval,
             "bytes": size.raw,
             "gzipped_bytes": size.gzipped,

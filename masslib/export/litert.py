@@ -114,7 +114,11 @@ def _convert(model: Any, batch_size: int | None, set_up: Callable[[Any], None]) 
             _save_legacy(model, folder, batch_size)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         set_up(converter)
-        return converter.convert()
+        try:
+            return converter.convert()
+        except Exception as error:  # of a class that is not public
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"TensorFlow's converter cannot write model {model.name!r}: {reason}") from error
 
 
 def _save_legacy(model: Any, folder: str, batch_size: int | None) -> None:

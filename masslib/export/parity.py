@@ -98,30 +98,32 @@ def agreement(
 
     # Not at the top: evaluation stands above export, and loads scikit-learn.
     from masslib.evaluation.outputs import outputs_and_labels
+    from masslib.evaluation.scores import are_probabilities
     from masslib.evaluation.tasks import class_indices
 
     if not files or _MODEL in files:
         raise ValueError(f"files={list(files)}: expected at least one, none of them named {_MODEL!r}")
     expected, y, _ = outputs_and_labels(model, data, batch_size)
     labels = class_indices(y, max(expected.shape[1], 2)) if y.dtype.kind in "iu" else None
-    rows = {_MODEL: _row(expected, expected, labels)}
+    threshold = 0.5 if are_probabilities(expected) else 0.0
+    rows = {_MODEL: _row(expected, expected, labels, threshold)}
     for name, file in files.items():
         found, _, _ = outputs_and_labels(file, data, batch_size)
         if found.shape != expected.shape:
             raise ValueError(f"{name!r} answers with shape {found.shape[1:]}, the model with {expected.shape[1:]}")
-        rows[name] = _row(found, expected, labels)
+        rows[name] = _row(found, expected, labels, threshold)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["largest", "mean", "top1_agreement", "accuracy"])
 
 
-def _row(found: np.ndarray, expected: np.ndarray, labels: np.ndarray | None) -> tuple[float, ...]:
+def _row(found: np.ndarray, expected: np.ndarray, labels: np.ndarray | None, threshold: float) -> tuple[float, ...]:
     difference = np.abs(found - expected)
     size = float(difference.max()), float(difference.mean())
     if labels is None:
         return (*size, float("nan"), float("nan"))
-    top = _top1(found)
-    return (*size, float((top == _top1(expected)).mean()), float((top == labels).mean()))
+    top = _top1(found, threshold)
+    return (*size, float((top == _top1(expected, threshold)).mean()), float((top == labels).mean()))
 
 
-def _top1(outputs: np.ndarray) -> np.ndarray:
-    """The most probable class of each row; a single output is the probability of class 1."""
-    return outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0.5).astype(int)
+def _top1(outputs: np.ndarray, threshold: float) -> np.ndarray:
+    """The most probable class of each row; a single output above the threshold is class 1."""
+    return outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > threshold).astype(int)

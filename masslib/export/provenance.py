@@ -15,7 +15,15 @@ import masslib
 if TYPE_CHECKING:
     from masslib.data import Splits, Subset
 
-_PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "onnxruntime", "openvino", "numpy")
+_PACKAGES = (
+    "tensorflow",
+    "keras",
+    "tensorflow-model-optimization",
+    "ai-edge-litert",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+)
 
 
 def network(model: Any, compressed: Any) -> dict[str, Any]:
@@ -53,7 +61,7 @@ def compiled(model: Any) -> dict[str, Any]:
     if optimizer is None:
         return {}
     settings = {"class": type(optimizer).__name__, **_told(optimizer.get_config())}
-    loss = model.loss if isinstance(model.loss, str) else type(model.loss).__name__
+    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "__name__", type(model.loss).__name__)
     return {"optimizer": settings, "loss": loss}
 
 

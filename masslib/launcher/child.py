@@ -37,14 +37,14 @@ def main(folder: Path) -> int:
         result = cloudpickle.dumps(_run(folder))
     except Exception as error:
         traceback.print_exc(file=sys.__stderr__)  # into the log; who launched it gets it with the error
-        text = {
+        told = {
             "type": type(error).__name__,
             "message": str(error),
             "traceback": traceback.format_exc(),
             "time": time.time(),
         }
         with replacing(folder / ERROR) as path:
-            path.write_text(json.dumps(text))
+            path.write_text(json.dumps(told))
         return 1
     with replacing(folder / RESULT) as path:
         path.write_bytes(result)

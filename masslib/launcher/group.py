@@ -15,6 +15,7 @@ from typing import Any
 
 import cloudpickle
 
+from masslib.checks import check_counts
 from masslib.launcher import child
 from masslib.launcher.errors import WorkerError
 from masslib.launcher.process import Failure, Process
@@ -84,9 +85,9 @@ def launch(
         >>> masslib.launch(train, [0.1], workers=2)
         [True, True]
     """
-    _check(workers=(workers, 1), servers=(servers, 0), max_restarts=(max_restarts, 0), gpus=(gpus, 0))
+    check_counts(workers=(workers, 1), servers=(servers, 0), max_restarts=(max_restarts, 0), gpus=(gpus, 0))
     if threads is not None:
-        _check(threads=(threads, 1))
+        check_counts(threads=(threads, 1))
     tasks = local_tasks(workers, servers, threads, gpus)
     return run(fn, args, tasks, max_restarts=max_restarts, timeout=timeout, env=env, logs=logs)
 
@@ -240,9 +241,3 @@ def _shipped(fn: Callable[..., Any], args: Sequence[Any]) -> bytes:
             f"{getattr(fn, '__name__', fn)!r} cannot be shipped to another process: {error}; build datasets, models "
             "and strategies inside of it"
         ) from error
-
-
-def _check(**numbers: tuple[Any, int]) -> None:
-    for name, (value, least) in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r}: expected a whole number of at least {least}")

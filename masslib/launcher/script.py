@@ -38,9 +38,13 @@ def main(options: argparse.Namespace) -> int:
     common = {"max_restarts": options.max_restarts, "timeout": options.timeout, "logs": options.logs}
     try:
         if options.hosts is None:
+            if options.index is not None:
+                raise ValueError(f"--index {options.index} without --hosts; name the addresses of all workers")
             sizes = {name: getattr(options, name) for name in ("workers", "servers", "threads", "gpus")}
             launch(_run_script, arguments, **sizes, **common)
         else:
+            if options.servers:
+                raise ValueError(f"--servers {options.servers} with --hosts: expected workers only")
             run(_run_script, arguments, _one_of(options), **common)
     except (WorkerError, ValueError) as error:
         print(f"masslib: {error}", file=sys.stderr)

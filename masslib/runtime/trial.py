@@ -13,7 +13,8 @@ _LIMITED = """
 import sys
 try:
     import resource
-    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), resource.RLIM_INFINITY))
+    wanted, (_, hard) = int(sys.argv[2]), resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 except ImportError:  # not on Windows
     pass
 """

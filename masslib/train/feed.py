@@ -85,13 +85,13 @@ def feed(
 
         steps = subset.steps(batch_size, parts)
         return Feed(
-            steps,
-            len(subset),
-            lambda: subset[:parts],
-            lambda rows: tf.convert_to_tensor(subset.y[:rows]),
-            open_subset,
-            True,
-            dealt,
+            steps=steps,
+            rows=len(subset),
+            dealt=dealt,
+            sample=lambda: subset[:parts],
+            labels=lambda rows: tf.convert_to_tensor(subset.y[:rows]),
+            _open=open_subset,
+            _spans_epochs=True,
         )
     if y is not None:
         raise ValueError("y was passed beside a tf.data.Dataset; the dataset must yield (x, y) itself")
@@ -104,12 +104,12 @@ def feed(
     dataset = dataset.map(weigh) if weigh else dataset
     steps = cardinality if cardinality >= 0 else None
     return Feed(
-        steps,
-        None,
-        lambda: _lookalike(dataset, parts),
-        lambda rows: labels_like(dataset, rows),
-        lambda epoch, step: dataset.skip(step),
-        False,
+        steps=steps,
+        rows=None,
+        sample=lambda: _lookalike(dataset, parts),
+        labels=lambda rows: labels_like(dataset, rows),
+        _open=lambda epoch, step: dataset.skip(step),
+        _spans_epochs=False,
     )
 
 
@@ -184,7 +184,9 @@ def _weigher(class_weight: Mapping[int, float] | None) -> Any:
     table = tf.constant([float(class_weight[label]) for label in range(len(class_weight))])
 
     def weigh(x: Any, y: tf.Tensor, weight: tf.Tensor | None = None) -> tuple:
-        rows = tf.gather(table, tf.cast(tf.reshape(y, [-1]), tf.int32))
+        one_hot = (y.shape.rank or 0) > 1 and y.shape[-1] != 1
+        classes = tf.argmax(y, axis=-1) if one_hot else tf.reshape(y, [-1])
+        rows = tf.gather(table, tf.cast(classes, tf.int32))
         return x, y, rows if weight is None else rows * tf.cast(weight, rows.dtype)
 
     return weigh

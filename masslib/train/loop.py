@@ -6,6 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from masslib import kernels
@@ -239,7 +240,7 @@ def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any,
         raise ValueError(f"model {model.name!r} is not compiled; call model.compile(optimizer=..., loss=...)")
     for name, value in {"epochs": epochs, "accumulate": accumulate, "save_every": save_every}.items():
         optional = name == "save_every" and value is None
-        if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        if not optional and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
             raise ValueError(f"{name}={value!r}: expected a positive integer")
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(f"verbose={verbose!r}: expected 'auto', 0, 1 or 2")

@@ -27,6 +27,7 @@ class Journal:
         self.epoch = self.step = self.total = 0
         self._model, self._state, self._keeper = model, state, keeper
         self._settings = dict(settings)
+        self._spoilt = False
 
     def resume(self) -> bool:
         """Go to where the newest checkpoint was made; tell whether there is anything left to do.
@@ -71,7 +72,7 @@ class Journal:
         Args:
             stopped: Whether the training has ended before its last epoch, so that there is nothing to resume.
         """
-        if not self._keeper:
+        if not self._keeper or self._spoilt:  # nobody wants to go on from weights that are not finite
             return
         self.average()
         about = {
@@ -105,6 +106,9 @@ class Journal:
         remedy = "a lower learning rate or clipnorm in the optimizer may help"
         self.wait()
         found = self._keeper.newest() if restore else None
+        self._spoilt = found is None
+        if restore and not found:
+            place += "; there is no checkpoint to go back to yet"
         if found:
             arrays, about = found
             self._state.write(arrays)

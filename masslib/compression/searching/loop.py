@@ -19,6 +19,7 @@ from masslib.compression.searching.trials import Folder, Judge, Trial, fingerpri
 from masslib.compression.sensitivities import Sensitivity, sensitivity
 from masslib.compression.step import Training
 from masslib.evaluation import evaluate
+from masslib.export import provenance
 from masslib.lock import lock
 from masslib.progress import bar
 
@@ -99,10 +100,10 @@ def search(
     _check(model, max_drop, objective, budget, max_seconds, tuning)
     options = {"batch_size": batch_size, "seed": seed}
     goal = {"objective": objective, "max_drop": max_drop}
-    rows = [len(splits.train), len(splits.valid)]
+    searched = {"model": fingerprint(model), "data": provenance.data(splits)}
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place, lock(place):
-        store = Folder(Path(place), {"model": fingerprint(model), "rows": rows, **goal, **tuning, **options})
+        store = Folder(Path(place), {**searched, **goal, **tuning, **options})
         judge = Judge(model, splits, store.baseline, **goal, options=options | {"verbose": verbose})
         trials: list[Trial] = []
         found, stopped = None, "interrupted"
