@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import keras
 
 # Steps that run inside one call of a tf.function. The host's share of a small step is larger than the step
-# itself: an MLP at batch 32 trains 2.9 times faster with 100 steps per call than with one.
+# itself: an MLP at batch 32 trained 2.9 times faster with 100 steps per call than with one.
 _STEPS_PER_CALL = 50
 # Workers can only end together between two calls, and have to within 5 s.
 _MOST_SECONDS = 1.0
