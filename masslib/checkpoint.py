@@ -85,7 +85,7 @@ class Checkpoints:
         self.wait()
         path = self.folder / f"step-{step:010d}.npz"
         # Here, where an error reaches the caller, and before the training changes its history
-        text = json.dumps(about, default=np.generic.item).encode()
+        text = json.dumps(about, default=lambda value: value.tolist()).encode()
         self._writer = threading.Thread(target=self._write, args=(path, dict(arrays), text))
         self._writer.start()
 

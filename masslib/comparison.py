@@ -114,6 +114,8 @@ def compare(
         raise ValueError(
             f"recipes={list(recipes)}: expected at least one, none of them named {BASELINE!r} (the baseline)"
         )
+    if splits.test.y.dtype.kind == "f":
+        raise ValueError("compare judges classifiers by their accuracy, and these labels are quantities")
     stems = {name: _file_name(name) for name in (BASELINE, *recipes)}
     alike = [name for name in recipes if not stems[name] or list(stems.values()).count(stems[name]) > 1]
     if alike:
@@ -125,8 +127,12 @@ def compare(
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
         files = {BASELINE: export.tflite(model, Path(place, f"{BASELINE}.tflite"))}
         for name in bar(recipes, title="compress", unit="recipe", visible=verbose):
-            small = next(compressed)
-            files[name] = export.tflite(small, Path(place, f"{stems[name]}.tflite"))
+            try:
+                small = next(compressed)
+                files[name] = export.tflite(small, Path(place, f"{stems[name]}.tflite"))
+            except Exception as error:
+                error.add_note(f"This was the recipe {name!r}: {recipes[name]!r}.")
+                raise
         # LiteRT and zlib leave Python alone while they compute, each on one core.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             sizes = pool.map(measure.file_size, files.values())

@@ -107,3 +107,12 @@ def test_names_that_would_share_a_file_are_refused(model, digits):
     expected = r"recipes=\['prune 0.5', 'prune, 0.5', '\+', 'float!'\]: their files would have the same name or none"
     with pytest.raises(ValueError, match=expected):
         masslib.compare(model, recipes, digits)
+
+
+def test_what_fails_is_named_and_quantities_are_refused_at_once(model, digits):
+    with pytest.raises(ValueError, match="names nope") as caught:
+        masslib.compare(model, {"odd": masslib.Prune({"nope": 0.5}, max_steps=1)}, digits, verbose=False)
+    assert caught.value.__notes__ == ["This was the recipe 'odd': Prune({'nope': 0.5}, max_steps=1)."]
+    part = masslib.data.from_arrays(np.zeros((4, 3)), np.zeros(4))
+    with pytest.raises(ValueError, match="compare judges classifiers by their accuracy, and these labels are quant"):
+        masslib.compare(model, {"int8": masslib.Quantize("int8")}, masslib.data.Splits(part, part, part, None))

@@ -160,6 +160,8 @@ def test_data_and_models_that_do_not_fit_are_refused(trained, digits):
         compress(trained, Prune(0.5, min_share=0.99), digits.train, verbose=False)
     with pytest.raises(TypeError, match="expected a Keras 3 model, got builtins.str"):
         compress("model", Quantize("dynamic"))
+    with pytest.raises(TypeError, match="expected steps such as Prune"):
+        compress(trained, Prune)
     with pytest.raises(TypeError, match="data is a _BatchDataset; expected a Subset or a pair"):
         compress(trained, Prune(0.5), tf.data.Dataset.from_tensor_slices(digits.test[:]).batch(50))
     with pytest.raises(ValueError, match="is not compiled, so its loss is unknown"):
@@ -195,3 +197,17 @@ def test_every_step_takes_a_loss_of_the_users_own(digits):
         small = compress(model, recipe, digits.train, batch_size=32, verbose=False)
         assert small.model.compiled and small.model.loss is own_loss
         assert masslib.sensitivity(model, digits.valid, levels=[0.5], verbose=False).table.shape[1] == 1
+
+
+def test_averaged_weights_names_of_outputs_and_metrics_as_strings_are_taken(digits):
+    image = keras.Input(digits.input_shape)
+    answer = keras.layers.Dense(digits.num_classes, activation="softmax", name="answer")(keras.layers.Flatten()(image))
+    model = keras.Model(image, answer)
+    optimizer = keras.optimizers.Adam(use_ema=True)
+    loss = {"answer": "categorical_crossentropy"}
+    model.compile(optimizer, loss, metrics={"answer": ["auc", "f1_score"]})
+    x, y = digits.train.take(320)[:]
+    data = x, keras.utils.to_categorical(y).astype("float32")
+    small = compress(model, [Prune(0.5, max_steps=4), Cluster(16, max_steps=2)], data, batch_size=32, verbose=False)
+    kernel = small.model.get_layer("answer").get_weights()[0]
+    assert (kernel == 0).mean() >= 0.5 and len(np.unique(kernel)) <= 16

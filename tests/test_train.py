@@ -231,8 +231,12 @@ def test_class_weights_and_augmentation_take_part(digits):
     flipped = _compiled()
     masslib.fit(flipped, x, y, augment=keras.layers.RandomFlip(), batch_size=60, shuffle=False, verbose=0)
     assert (_weights(flipped) != _weights(ours)).any()
-    with pytest.raises(ValueError, match=r"has the classes \[0, 2\]; expected a weight for every class from 0 on"):
-        masslib.fit(_compiled(), x, y, class_weight={0: 1, 2: 1})
+    some, keras_some = _compiled(), _compiled()
+    masslib.fit(some, x, y, class_weight={3: 5.0}, batch_size=60, shuffle=False, verbose=0)
+    keras_some.fit(x, y, class_weight={3: 5.0}, batch_size=60, shuffle=False, verbose=0)
+    np.testing.assert_allclose(_weights(some), _weights(keras_some), atol=1e-6)
+    with pytest.raises(ValueError, match=r"has the classes \[0, -2\]; expected numbers of classes, from 0 on"):
+        masslib.fit(_compiled(), x, y, class_weight={0: 1, -2: 1})
 
 
 def test_mixed_precision_trains(digits):
@@ -293,3 +297,25 @@ def test_data_without_a_batch_are_an_error(digits):
         masslib.fit(_compiled(), used_up, epochs=2, verbose=0)
     with pytest.raises(ValueError, match="the data gave no batch in epoch 1"):
         masslib.fit(_compiled(), tf.data.Dataset.from_tensor_slices((x, y)).batch(50).take(0), verbose=0)
+
+
+def test_uint8_averages_vectors_and_models_without_weights_are_as_in_keras(digits):
+    x, y = digits.test[:]
+    x, y = (16 * x).astype("uint8")[:300], keras.utils.to_categorical(y, 10)[:300]
+    results = []
+    for train in (masslib.fit, keras.Model.fit):
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Rescaling(1 / 16), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")]
+        model = keras.Sequential(layers)  # built at the first batch
+        optimizer = keras.optimizers.SGD(0.1, use_ema=True)
+        model.compile(optimizer, "categorical_crossentropy", metrics=[keras.metrics.F1Score()])
+        history = train(model, x, y, batch_size=50, epochs=2, shuffle=False, verbose=0).history
+        results.append((_weights(model), np.stack(history["f1_score"])))
+    for ours, keras_own in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, keras_own, atol=1e-6)
+
+
+def test_parts_of_a_sum_are_refused(digits):
+    model = _compiled(loss=keras.losses.SparseCategoricalCrossentropy(reduction="sum"))
+    with pytest.raises(ValueError, match="accumulate=2 takes the mean over its parts, and a loss of 'mlp' is a sum"):
+        masslib.fit(model, digits.test, accumulate=2, verbose=0)

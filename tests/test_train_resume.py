@@ -172,3 +172,26 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_training(digits, tmp_p
     os.chmod(tmp_path, 0o500)
     with pytest.warns(RuntimeWarning, match="the training goes on"):
         assert len(_fit(_compiled(), digits, tmp_path).history["loss"]) == 2
+
+
+def test_layers_that_keras_has_numbered_otherwise_resume(digits, tmp_path):
+    """As when a cell of a notebook is executed again."""
+
+    def unnamed():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+        model.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy")
+        return model
+
+    first, second = unnamed(), unnamed()
+    _fit(first, digits, tmp_path, epochs=1)
+    assert len(_fit(second, digits, tmp_path, epochs=2).history["loss"]) == 2
+
+
+def test_what_a_checkpoint_cannot_hold_is_refused(digits, tmp_path):
+    model = _compiled()
+    model.other = keras.optimizers.SGD()
+    with pytest.raises(ValueError, match=r"has optimizers besides the one it is compiled with \(other\), whose state"):
+        _fit(model, digits, tmp_path)
+    with pytest.raises(ValueError, match="BackupAndRestore works with Keras' own loop only; pass checkpoint=folder"):
+        masslib.fit(_compiled(), digits.test, callbacks=keras.callbacks.BackupAndRestore(tmp_path), verbose=0)

@@ -238,7 +238,7 @@ def _unlike():
         with pytest.raises(ValueError, match="the workers do not train the same: worker 1 has ") as caught:
             masslib.fit(model, digits.train.take(rows), batch_size=40, verbose=0)
         problems.append(str(caught.value))
-    with pytest.raises(ValueError, match="BackupAndRestore does not work with several workers; pass checkpoint=folder"):
+    with pytest.raises(ValueError, match="BackupAndRestore works with Keras' own loop only; pass checkpoint=folder"):
         masslib.fit(model, digits.test, callbacks=[keras.callbacks.BackupAndRestore("nowhere")], verbose=0)
     return problems
 

@@ -53,7 +53,16 @@ def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: flo
             f"{len(problems)} thing(s) that {model.name!r} was compiled with have no tf_keras counterpart:{listed}"
             "\nCompile it with others before it is compressed; that does not change its weights."
         )
-    twin.compile(**settings, loss_weights=config["loss_weights"])
+    settings["loss_weights"] = config["loss_weights"]
+    twin.compile(**{name: _by_output(value, model, twin) for name, value in settings.items()})
+
+
+def _by_output(value: Any, model: keras.Model, twin: tf_keras.Model) -> Any:
+    """Name the outputs as the twin does: the wrappers of TFMOT have other names than the layers in them."""
+    if not isinstance(value, dict):
+        return value
+    twins = dict(zip(getattr(model, "output_names", value), twin.output_names, strict=False))
+    return {twins.get(name, name): setting for name, setting in value.items()}
 
 
 def compile_config(model: keras.Model, learning_rate: float | None = None) -> dict[str, Any]:
@@ -157,9 +166,7 @@ def _by_name(name: str, module: str) -> Any:
     function = keras.saving.get_registered_object(name) or _of_keras(name, module)
     if function is None:
         raise ValueError(f"the function {name!r}; decorate it with @keras.saving.register_keras_serializable()")
-    if not inspect.isfunction(function):
-        raise ValueError(f"tf_keras has no {type(function).__name__}")
-    return function
+    return function if inspect.isfunction(function) else twin_object(keras.saving.serialize_keras_object(function))
 
 
 def _of_keras(name: str, module: str) -> Any:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from masslib import bridge, progress
 from masslib.bridge.compiled import compile_config, own_losses
 from masslib.bridge.toolkit import quiet, quiet_logger
@@ -52,6 +54,8 @@ class Tuner:
         import tf_keras
 
         bridge.compile_like(twin, self.model, learning_rate=training.learning_rate)
+        # Their averages would take the place of weights that were pruned or clustered.
+        getattr(twin.optimizer, "inner_optimizer", twin.optimizer).use_ema = False
         batches = self._batches(training)  # not in quiet(), for it tells of rows left out
         self._make_variables(twin, batches)
         # tf_keras warns of kernels without gradients, which TFMOT computes from the centroids.
@@ -98,6 +102,7 @@ class Tuner:
                 def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
                     bar.update(batch + 1 - bar.n)
                     if batch % 20 == 0 and logs:
-                        bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()}, refresh=False)
+                        numbers = {name: f"{value:.3f}" for name, value in logs.items() if not np.ndim(value)}
+                        bar.set_postfix(numbers, refresh=False)
 
             yield Progress()

@@ -24,7 +24,7 @@ class QuantizeAware(Constrained):
     The method is that of Jacob et al., "Quantization and training of neural networks for efficient
     integer-arithmetic-only inference", 2018, by way of TFMOT. Zeros and clusters that earlier steps won are kept,
     by TFMOT's PQAT, CQAT and PCQAT schemes. What TFMOT cannot quantize stays in float and is reported as skipped;
-    `masslib.diagnose` tells before.
+    `masslib.diagnose` tells before. TFMOT trains the kernels of frozen layers, too.
 
     It stands last in a recipe and needs no `Quantize`. `Compressed.model` is the tf_keras model that carries the
     ranges; `masslib.export.tflite` writes it as int8.

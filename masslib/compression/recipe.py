@@ -173,7 +173,7 @@ def _finished(
 
 
 def _checked(steps: Step | Sequence[Step]) -> tuple[Step, ...]:
-    steps = (steps,) if isinstance(steps, Step) else tuple(steps)
+    steps = (steps,) if isinstance(steps, Step | type) else tuple(steps)
     for step in steps:
         if not isinstance(step, Step):
             raise TypeError(f"expected steps such as Prune(0.8) or Quantize('int8'), got {step!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,9 @@ def by_role(layer: tf_keras.layers.Layer) -> dict[str, tf.Variable]:
     """
     if not type(layer).__module__.startswith("tensorflow_model_optimization."):
         return {str(index): variable for index, variable in enumerate(layer.weights)}
-    return {variable.name.replace(layer.name, "").rsplit("/", 1)[-1]: variable for variable in layer.weights}
+    named = {variable.name.replace(layer.name, "").rsplit("/", 1)[-1]: variable for variable in layer.weights}
+    counted = [name for name in named if re.fullmatch(r"[Vv]ariable(_\d+)?:0", name)]  # made without a name
+    return {f"variable {counted.index(name)}" if name in counted else name: named[name] for name in named}
 
 
 @cache

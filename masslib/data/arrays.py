@@ -52,12 +52,12 @@ def from_arrays(x: Any, y: Any, *, classes: Sequence[str] | None = None, scale: 
 
 
 def as_subset(data: Any) -> Subset:
-    """Makes a `Subset` of a pair `(x, y)`; one that is passed comes back as it is."""
+    """Makes a `Subset` of a pair `(x, y)`, unscaled as in Keras; one that is passed comes back as it is."""
     if isinstance(data, Subset):
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"data is a {type(data).__name__}; expected a Subset or a pair (x, y)")
-    return from_arrays(*data)
+    return from_arrays(*data, scale=1)
 
 
 def _inputs(x: Any) -> np.ndarray:

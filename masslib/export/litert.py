@@ -88,6 +88,7 @@ def tflite(
     preflight.check_sparse(sparse, precision)
     if not aware and precision in _CALIBRATED:
         calibration = preflight.check_calibration(calibration, tuple(model.inputs[0].shape[1:]))
+        calibration = calibration.astype(model.inputs[0].dtype)
     preflight.check_batch_size(batch_size)
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     with replacing(path) as temporary:

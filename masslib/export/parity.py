@@ -43,11 +43,13 @@ def check(path: Path, model: Any, precision: str = "float32", inputs: np.ndarray
     Raises:
         ValueError: If they disagree by more than the precision allows.
     """
+    import tensorflow as tf
+
     if inputs is None:
         shape = (_ROWS, *(size or 8 for size in model.inputs[0].shape[1:]))
         inputs = np.random.default_rng(0).random(shape, "float32")
     inputs = inputs[:_ROWS]
-    expected = model(inputs, training=False).numpy()
+    (expected,) = (answer.numpy() for answer in tf.nest.flatten(model(inputs, training=False)))
     with runtime.load(path) as predictor:
         found = predictor.predict(inputs)
     kind, allowed = ALLOWED[precision]

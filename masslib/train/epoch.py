@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from masslib.train.feed import Feed
 from masslib.train.replicas import Replicas
 from masslib.train.resume import Journal
+from masslib.train.validation import plain
 from masslib.train.workers import TERMINATED, Termination
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ class Epoch:
     on_nan: str
     _in_time: int = 2**31 - 1
 
-    def run(self) -> dict[str, float]:
+    def run(self) -> dict[str, Any]:
         """Train to the end of the epoch, or until the training is to stop; return the logs. Collective."""
         model, journal, steps = self.model, self.journal, self.source.steps
-        logs: dict[str, float] = {}
+        logs: dict[str, Any] = {}
         if journal.step == 0:
             model.reset_metrics()
         iterator = self.source.start(journal.epoch, journal.step)
@@ -52,7 +53,7 @@ class Epoch:
             result = self.run_steps(iterator, count)
             if result is None:
                 break
-            logs = _floats(result)
+            logs = plain(result)
             journal.advance(count)
             self.watchers.on_train_batch_end(journal.step - 1, logs)
             if self.on_nan != "ignore" and journal.lost(logs, restore=self.on_nan == "restore"):
@@ -68,7 +69,7 @@ class Epoch:
         journal.average()
         if model.loss is None:  # what train_step returned is all there is
             return logs
-        metrics = _floats(model.get_metrics_result())
+        metrics = plain(model.get_metrics_result())
         return metrics if metrics.keys() >= logs.keys() else logs
 
     def _agree(self, count: int, seconds: float) -> None:
@@ -112,7 +113,3 @@ def _has(callback: keras.callbacks.Callback, hook: str) -> bool:
         return True
     own = not type(callback).__module__.startswith("keras.")
     return own and getattr(type(callback), hook) != getattr(keras.callbacks.Callback, hook)
-
-
-def _floats(logs: Any) -> dict[str, float]:
-    return {name: float(value) for name, value in logs.items()}

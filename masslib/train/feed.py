@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from masslib.data import Subset, from_arrays
@@ -121,7 +122,7 @@ def as_subset(x: Any, y: Any = None) -> Subset:
         return x
     if y is None:
         raise TypeError(f"expected a Subset, a tf.data.Dataset, or arrays x and y; got {type(x).__name__} and no y")
-    return from_arrays(x, y)
+    return from_arrays(x, y, scale=1)  # as in Keras, what is passed is what the model sees
 
 
 def validation_batches(data: Any, batch_size: int) -> tf.data.Dataset | None:
@@ -177,16 +178,14 @@ def _weigher(class_weight: Mapping[int, float] | None) -> Any:
 
     if class_weight is None:
         return None
-    if sorted(class_weight) != list(range(len(class_weight))):
-        raise ValueError(
-            f"class_weight has the classes {sorted(class_weight)}; expected a weight for every class from 0 on"
-        )
-    table = tf.constant([float(class_weight[label]) for label in range(len(class_weight))])
+    if not class_weight or not all(isinstance(label, Integral) and label >= 0 for label in class_weight):
+        raise ValueError(f"class_weight has the classes {list(class_weight)}; expected numbers of classes, from 0 on")
+    table = tf.constant([float(class_weight.get(label, 1)) for label in range(max(class_weight) + 1)] + [1.0])
 
     def weigh(x: Any, y: tf.Tensor, weight: tf.Tensor | None = None) -> tuple:
         one_hot = (y.shape.rank or 0) > 1 and y.shape[-1] != 1
         classes = tf.argmax(y, axis=-1) if one_hot else tf.reshape(y, [-1])
-        rows = tf.gather(table, tf.cast(classes, tf.int32))
+        rows = tf.gather(table, tf.minimum(tf.cast(classes, tf.int32), len(table) - 1))  # others weigh 1
         return x, y, rows if weight is None else rows * tf.cast(weight, rows.dtype)
 
     return weigh

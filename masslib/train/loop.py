@@ -36,7 +36,7 @@ def fit(
     batch_size: int = 32,
     epochs: int = 1,
     verbose: str | int = "auto",
-    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
     validation_data: Subset | tf.data.Dataset | tuple | None = None,
     shuffle: bool = True,
     class_weight: Mapping[int, float] | None = None,
@@ -67,17 +67,17 @@ def fit(
 
     Args:
         model: A compiled Keras 3 model, made in the scope of the strategy it is to be trained under.
-        x: A `Subset`, an array `(n, ...)` with `y`, or a batched `tf.data.Dataset` of `(x, y)` or
+        x: A `Subset`, an array `(n, ...)` with `y`, taken as it is, or a batched `tf.data.Dataset` of `(x, y)` or
             `(x, y, sample_weight)`.
         y: Labels `(n,)` when `x` is an array.
         batch_size: The global batch: rows per training step, over all replicas; it must be divisible by them. It never
             changes the learning rate. Ignored for a `tf.data.Dataset`.
         epochs: Passes over the data.
         verbose: 0 is silent, 1 (and `"auto"`) a progress bar, 2 one line per epoch.
-        callbacks: Keras callbacks.
+        callbacks: A Keras callback, or a list of them.
         validation_data: What to evaluate on after each epoch: a `Subset`, a pair of arrays, or a dataset.
         shuffle: Whether each epoch has its own order of the rows, drawn from `seed`.
-        class_weight: Class -> weight of its rows in the loss.
+        class_weight: Class -> weight of its rows in the loss; 1 for those it does not name.
         seed: Seed of the order and of `augment`; the same seed gives the same batches on any number of replicas.
         augment: A Keras preprocessing layer applied to the training images, see `Subset.batches`.
         accumulate: Compute every global batch in so many parts, one after another: the same result in less memory.
@@ -88,6 +88,7 @@ def fit(
         on_nan: What to do when loss or weights are no longer finite: `"stop"` the training with a warning,
             `"restore"` the newest checkpoint and stop, or `"ignore"` it.
         checkpoint: Folder for checkpoints. What lies there is resumed, to the bit; a finished run returns its History.
+            What callbacks have counted, such as the patience of EarlyStopping, is not kept.
         save_every: Steps between checkpoints; besides, one is written after every epoch. The death of the process
             costs nothing that was saved, a power cut perhaps what was saved in the last 30 s.
         keep: How many of the newest checkpoints are kept, besides the last that surely is on the disk.
@@ -119,6 +120,8 @@ def fit(
     )
     if on_nan == "restore" and checkpoint is None:
         raise ValueError("on_nan='restore' needs checkpoints; pass checkpoint=folder")
+    if checkpoint is not None:
+        _check_one_optimizer(model)
     kernels.warn_if_off()
     replicas = Replicas(model.distribute_strategy)
     if replicas.local > 1 and tf.distribute.has_strategy():
@@ -129,7 +132,8 @@ def fit(
     if served:
         parameter_server.check(model, accumulate=accumulate, wire=wire)
     verbose = (1 if verbose == "auto" else verbose) if replicas.is_chief else 0
-    callbacks = on_this_worker(list(callbacks or []), replicas)
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
+    callbacks = on_this_worker(callbacks, replicas)
     source = feed(
         x,
         y,
@@ -200,18 +204,21 @@ def _train(
         watchers.on_epoch_end(journal.epoch, logs)
         (model.stop_training,), _ = replicas.agree(bool(model.stop_training))
         journal.end_epoch()
+    model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages of use_ema
     watchers.on_train_end(logs)
     if logs and model.stop_training:
         journal.save(stopped=True)
 
 
 def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int, *, complete: bool) -> None:
-    """Make the variables that Keras makes late: those of the optimizer, and those of loss and metrics.
+    """Make the variables that Keras makes late: perhaps the weights, those of the optimizer, of loss and metrics.
 
     The latter must be there when they are to be found in a checkpoint, and when a graph of several replicas is traced,
     which cannot make any. Elsewhere they save time: a train step that has to make variables is traced a second time.
     """
     with model.distribute_strategy.scope():
+        if not model.built:
+            model(source.sample()[0])
         model.optimizer.build(model.trainable_variables)
     if model.loss is None:
         return
@@ -221,6 +228,21 @@ def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int
         make_metrics(model, labels)
     elif complete or replicas.count > 1:
         Evaluator(model, replicas).build(source.sample())
+
+
+def _check_one_optimizer(model: keras.Model) -> None:
+    import keras
+
+    others = [
+        name
+        for name, value in vars(model).items()
+        if isinstance(value, keras.optimizers.Optimizer) and value is not model.optimizer
+    ]
+    if others:
+        raise ValueError(
+            f"model {model.name!r} has optimizers besides the one it is compiled with ({', '.join(others)}), whose "
+            "state no checkpoint would hold; leave checkpoint out"
+        )
 
 
 def _bytes(model: keras.Model) -> int:
@@ -235,6 +257,12 @@ def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any,
         raise TypeError(
             f"expected a Keras 3 model, got {type(model).__module__}.{type(model).__name__}; "
             "build it with `import keras`"
+        )
+    losses = keras.tree.flatten(getattr(model, "loss", None))
+    if accumulate != 1 and any(getattr(loss, "reduction", None) == "sum" for loss in losses):
+        raise ValueError(
+            f"accumulate={accumulate} takes the mean over its parts, and a loss of {model.name!r} is a sum; compile it "
+            "with reduction='sum_over_batch_size'"
         )
     if not model.compiled:
         raise ValueError(f"model {model.name!r} is not compiled; call model.compile(optimizer=..., loss=...)")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from masslib.train.keeper import Keeper
 from masslib.train.state import State
@@ -94,13 +95,13 @@ class Journal:
         """Let the replicas agree on what each counted for itself."""
         self._state.average()
 
-    def lost(self, logs: Mapping[str, float], *, restore: bool) -> bool:
+    def lost(self, logs: Mapping[str, Any], *, restore: bool) -> bool:
         """Tell whether NaN or infinity came up; warn then, and go back to the newest checkpoint if asked to.
 
         The weights are looked at, too: Keras' cross-entropy clips probabilities, and a network that answers nothing but
         NaN then has the loss of one that guesses.
         """
-        if all(math.isfinite(value) for value in logs.values()) and self._state.finite():
+        if all(np.isfinite(value).all() for value in logs.values()) and self._state.finite():
             return False
         place = f"loss or weights are not finite in epoch {self.epoch + 1} at step {self.step} or shortly before"
         remedy = "a lower learning rate or clipnorm in the optimizer may help"

@@ -32,7 +32,7 @@ class State:
         groups = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": _metrics(model)}
         # Without the numbers that Keras gives: the second model of a process is the first one of the next.
         self._variables = {
-            f"{group}/{index:04d}/{re.sub(r'_[0-9]+(?=/|$)', '', variable.path)}": variable
+            f"{group}/{index:04d}/{re.sub(r'_[0-9]+(?=[/_]|$)', '', variable.path)}": variable
             for group, variables in groups.items()
             for index, variable in enumerate(variables)
         }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from masslib.train.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Evaluator:
             watchers.on_test_batch_begin(number)
             self._test(batch)
             watchers.on_test_batch_end(number)
-        logs = {name: float(value) for name, value in model.get_metrics_result().items()}
+        logs = plain(model.get_metrics_result())
         watchers.on_test_end(logs)
         return logs
 
@@ -89,6 +91,12 @@ class Evaluator:
             self._model.test_step(tf.nest.map_structure(lambda tensor: _share(tensor, position, replicas.local), batch))
 
         replicas.strategy.run(replica_step)
+
+
+def plain(logs: Any) -> dict[str, Any]:
+    """Logs as Keras gives them to callbacks: numbers, and what has several, such as F1Score, as arrays."""
+    arrays = {name: np.asarray(value) for name, value in logs.items()}
+    return {name: array if array.ndim else float(array) for name, array in arrays.items()}
 
 
 def _share(tensor: tf.Tensor, position: Any, count: int) -> tf.Tensor:

@@ -29,17 +29,15 @@ def on_this_worker(callbacks: Sequence[keras.callbacks.Callback], replicas: Repl
     """Leave out the callbacks of Keras that write files, unless this is the chief.
 
     Raises:
-        ValueError: If BackupAndRestore is among them: it would give its state to the chief alone.
+        ValueError: If BackupAndRestore is among them: it moves the epochs of Keras' own loop, and of the chief alone.
     """
     import keras
 
-    if replicas.workers == 1:
-        return list(callbacks)
     known = keras.callbacks
     if any(isinstance(callback, known.BackupAndRestore) for callback in callbacks):
-        raise ValueError(
-            "BackupAndRestore does not work with several workers; pass checkpoint=folder, which resumes all of them"
-        )
+        raise ValueError("BackupAndRestore works with Keras' own loop only; pass checkpoint=folder, which resumes, too")
+    if replicas.workers == 1:
+        return list(callbacks)
     writing = (known.ModelCheckpoint, known.TensorBoard, known.CSVLogger)
     return [callback for callback in callbacks if replicas.is_chief or not isinstance(callback, writing)]
 
