@@ -85,7 +85,7 @@ class Checkpoints:
         self.wait()
         path = self.folder / f"step-{step:010d}.npz"
         # Here, where an error reaches the caller, and before the training changes its history
-        text = json.dumps(about, default=lambda value: value.tolist()).encode()
+        text = json.dumps(about, default=_listed).encode()
         self._writer = threading.Thread(target=self._write, args=(path, dict(arrays), text))
         self._writer.start()
 
@@ -189,6 +189,14 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             return arrays, json.loads(file[_ABOUT].tobytes())
     except (KeyError, EOFError, zipfile.BadZipFile, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _listed(value: Any) -> Any:
+    """Make numbers and lists of what callbacks have put into the history: arrays, tensors, variables."""
+    array = np.asarray(value)
+    if array.dtype == object:
+        raise TypeError(f"the history has a {type(value).__name__}, which no checkpoint can hold: {value!r}")
+    return array.tolist()
 
 
 def _write_npz(stream: SealingStream, arrays: Mapping[str, np.ndarray]) -> None:

@@ -20,7 +20,7 @@ class Gain(layers.Layer):
 
     def build(self, shape):
         self.gain = self.add_weight(shape=shape[-1:], initializer=keras.initializers.Constant(self.start), name="gain")
-        self.offset = self.add_weight(shape=shape[-1:], trainable=False, initializer="zeros", name="offset")
+        self.offset = self.add_weight(shape=shape[-1:], trainable=False, initializer="zeros")  # without a name
         self.matrix = self.add_weight(shape=(shape[-1],) * 2, initializer="identity", name="matrix")
 
     def call(self, x, training=False):

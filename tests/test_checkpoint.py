@@ -40,7 +40,7 @@ def test_what_it_is_told_may_hold_numpy_scalars_but_nothing_unwritable(tmp_path)
         history["loss"].append(0.25)  # the training goes on while the file is written
         checkpoints.wait()
         assert checkpoints.newest()[1] == {"seed": 3, "history": {"loss": [0.5]}}
-        with pytest.raises(AttributeError):
+        with pytest.raises(TypeError, match="the history has a object, which no checkpoint can hold"):
             checkpoints.save(2, ARRAYS, {"seed": object()})
 
 

@@ -101,10 +101,18 @@ def test_wrong_arguments_are_refused(model, tmp_path):
 
 def test_words_go_in_as_integers_and_an_output_may_have_a_name(tmp_path):
     words = keras.Input((6,), dtype="int32")
-    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(20, 4)(words))
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(1000, 4)(words))
     answer = keras.layers.Dense(3, activation="softmax")(x)
-    rows = np.random.default_rng(0).integers(0, 20, (40, 6), dtype="int32")
+    rows = np.random.default_rng(0).integers(0, 1000, (40, 6), dtype="int32")
     small = compress(keras.Model(words, answer), Quantize("int8"), (rows, np.arange(40) % 3))
     for name, model in {"int8": small, "named": keras.Model(words, {"answer": answer})}.items():
         found = export.load(export.tflite(model, tmp_path / f"{name}.tflite")).predict(rows)
         np.testing.assert_allclose(found, small.model.predict(rows, verbose=0), atol=0.02)
+
+
+def test_what_the_converter_refuses_is_a_value_error(tmp_path):
+    image = keras.Input((4,))
+    model = keras.Model(image, keras.ops.erfinv(image))
+    with pytest.raises(ValueError, match="TensorFlow's converter cannot write model '.*': "):
+        export.tflite(model, tmp_path / "odd.tflite")
+    assert list(tmp_path.iterdir()) == []

@@ -237,6 +237,9 @@ def test_class_weights_and_augmentation_take_part(digits):
     np.testing.assert_allclose(_weights(some), _weights(keras_some), atol=1e-6)
     with pytest.raises(ValueError, match=r"has the classes \[0, -2\]; expected numbers of classes, from 0 on"):
         masslib.fit(_compiled(), x, y, class_weight={0: 1, -2: 1})
+    masks = tf.data.Dataset.from_tensor_slices((x, np.zeros((len(x), 8, 8), int))).batch(60)
+    with pytest.raises(ValueError, match=r"class_weight: labels of shape \(None, 8, 8\); expected \(n,\)"):
+        masslib.fit(_compiled(), masks, class_weight=weights)
 
 
 def test_mixed_precision_trains(digits):
@@ -319,3 +322,21 @@ def test_parts_of_a_sum_are_refused(digits):
     model = _compiled(loss=keras.losses.SparseCategoricalCrossentropy(reduction="sum"))
     with pytest.raises(ValueError, match="accumulate=2 takes the mean over its parts, and a loss of 'mlp' is a sum"):
         masslib.fit(model, digits.test, accumulate=2, verbose=0)
+
+
+def test_a_model_without_a_call_makes_its_weights_in_its_train_step(digits):
+    class Pair(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = models.mlp((8, 8, 1), 10)
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, self.inner(x, training=True)))
+            self.optimizer.apply(tape.gradient(loss, self.inner.trainable_variables), self.inner.trainable_variables)
+            return {"loss": loss}
+
+    model = Pair()
+    model.compile("adam")
+    assert np.isfinite(masslib.fit(model, digits.test, verbose=0).history["loss"]).all()

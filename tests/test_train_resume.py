@@ -190,8 +190,8 @@ def test_layers_that_keras_has_numbered_otherwise_resume(digits, tmp_path):
 
 def test_what_a_checkpoint_cannot_hold_is_refused(digits, tmp_path):
     model = _compiled()
-    model.other = keras.optimizers.SGD()
-    with pytest.raises(ValueError, match=r"has optimizers besides the one it is compiled with \(other\), whose state"):
+    model.others = [keras.optimizers.SGD()]
+    with pytest.raises(ValueError, match=r"has optimizers besides the one it is compiled with \(others\), whose state"):
         _fit(model, digits, tmp_path)
     with pytest.raises(ValueError, match="BackupAndRestore works with Keras' own loop only; pass checkpoint=folder"):
         masslib.fit(_compiled(), digits.test, callbacks=keras.callbacks.BackupAndRestore(tmp_path), verbose=0)

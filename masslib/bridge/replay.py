@@ -170,7 +170,9 @@ def functional(model: keras.Model) -> keras.Model:
 
     if isinstance(model, keras.Sequential):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return keras.Model(model.input, model.output, name=model.name)
+    # A class of the user's own that adds no more than methods, such as a train_step, is kept.
+    kind = type(model) if type(model).__init__.__module__.startswith("keras.") else keras.Model
+    return kind(model.input, model.output, name=model.name)
 
 
 def _twin_input(tensor: keras.KerasTensor) -> Any:

@@ -35,7 +35,8 @@ def compress(
 ) -> Compressed:
     """Make a trained Keras 3 model smaller, step by step; the model that was passed in is not changed.
 
-    Steps that train are fine-tuned with the optimizer, loss and strategy that the model was compiled with. Those that
+    Steps that train are fine-tuned with the optimizer (without `use_ema`, whose averages would undo what was won), loss
+    and strategy that the model was compiled with. Those that
     change the architecture (`Distill`, `PruneChannels`, `LowRank`) rebuild the Keras 3 model; for those that change
     the weights it crosses the bridge to tf_keras, where TFMOT works, and back.
 
@@ -43,8 +44,8 @@ def compress(
         model: A trained and compiled Sequential or functional model.
         steps: A step such as `Prune(0.8)`, or a list of them, applied in order: `Distill`, `PruneChannels`,
             `LowRank`, `Prune`, `Cluster`, and last either `Quantize` or `QuantizeAware`.
-        data: Training data, a `Subset` or a pair `(x, y)` of arrays. Training steps and the calibration of
-            `Quantize("int8")` need it.
+        data: Training data, a `Subset` or a pair `(x, y)` of arrays, taken as they are. Training steps and the
+            calibration of `Quantize("int8")` need it.
         batch_size: Rows per training step, of all replicas together.
         seed: Seed of the order of the rows and of the choice of calibration rows.
         verbose: Whether to show a progress bar per training step.

@@ -37,7 +37,7 @@ def cross_validate(
 
     Args:
         build: Returns a new compiled Keras 3 model at every call.
-        data: A `Subset`, or a pair `(x, y)` as `masslib.data.from_arrays` takes it; the labels are classes.
+        data: A `Subset`, or a pair `(x, y)` of arrays, taken as they are; the labels are classes.
         folds: Number of folds, at least 2.
         epochs: Passes over the training rows of each fold.
         batch_size: Rows per training step.

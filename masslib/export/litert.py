@@ -87,8 +87,8 @@ def tflite(
     precision = "int8" if aware else precision
     preflight.check_sparse(sparse, precision)
     if not aware and precision in _CALIBRATED:
-        calibration = preflight.check_calibration(calibration, tuple(model.inputs[0].shape[1:]))
-        calibration = calibration.astype(model.inputs[0].dtype)
+        entry = model.inputs[0]
+        calibration = preflight.check_calibration(calibration, tuple(entry.shape[1:]), entry.dtype)
     preflight.check_batch_size(batch_size)
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     with replacing(path) as temporary:
@@ -109,14 +109,16 @@ def _convert(model: Any, batch_size: int | None, set_up: Callable[[Any], None]) 
     # Through a SavedModel: from_keras_model prints a page of endpoints for a Keras 3 model, and traces every layer of a
     # tf_keras model for the sake of those who would load it again.
     with tempfile.TemporaryDirectory() as folder, quiet():
-        if isinstance(model, keras.Model):
-            savedmodel.export_graph(model, folder, batch_size)
-        else:
-            _save_legacy(model, folder, batch_size)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        set_up(converter)
         try:
+            if isinstance(model, keras.Model):
+                savedmodel.export_graph(model, folder, batch_size)
+            else:
+                _save_legacy(model, folder, batch_size)
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            set_up(converter)
             return converter.convert()
+        except MemoryError:
+            raise
         except Exception as error:  # of a class that is not public
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(f"TensorFlow's converter cannot write model {model.name!r}: {reason}") from error
@@ -130,7 +132,7 @@ def _save_legacy(model: Any, folder: str, batch_size: int | None) -> None:
     spec = tf.TensorSpec((batch_size, *entry.shape[1:]), entry.dtype, name=entry.name)
     module = tf.Module()
     module.weights = model.variables
-    module.serve = tf.function(lambda x: {"output_0": model(x, training=False)})
+    module.serve = tf.function(lambda x: {"output_0": tf.nest.flatten(model(x, training=False))[0]})
     tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function(spec))
 
 

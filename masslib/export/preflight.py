@@ -88,12 +88,13 @@ def check_batch_size(batch_size: Any) -> None:
         raise ValueError(f"batch_size={batch_size!r}: expected a positive integer, or None for batches of any size")
 
 
-def check_calibration(rows: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return the calibration rows as float32, or raise when the ranges measured on them would be nonsense.
+def check_calibration(rows: Any, shape: tuple[int | None, ...], dtype: Any = "float32") -> np.ndarray:
+    """Return the calibration rows as the model takes them, or raise when their ranges would be nonsense.
 
     Args:
         rows: `(n, *shape)`.
         shape: Input shape of the model without the batch.
+        dtype: Of the inputs; numbers of words have no ranges that could look odd.
 
     Raises:
         TypeError: If they are not numbers.
@@ -111,8 +112,10 @@ def check_calibration(rows: Any, shape: tuple[int | None, ...]) -> np.ndarray:
         raise ValueError(f"the calibration rows have shape {rows.shape}; the model takes (n, *{shape})")
     if not np.isfinite(rows).all():
         raise ValueError(f"{int((~np.isfinite(rows)).sum())} calibration values are NaN or infinite; clean the data")
-    _warn_of_odd_ranges(rows)
-    return np.ascontiguousarray(rows, "float32")
+    wanted = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
+    if wanted.kind == "f":
+        _warn_of_odd_ranges(rows)
+    return np.ascontiguousarray(rows, wanted)
 
 
 def _warn_of_odd_ranges(rows: np.ndarray) -> None:

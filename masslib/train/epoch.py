@@ -61,11 +61,7 @@ class Epoch:
             elif self.save_every and journal.total % self.save_every == 0 and journal.step != steps:
                 journal.save()
             self._agree(count, time.monotonic() - start)
-        if journal.step == 0 and not model.stop_training:
-            raise ValueError(
-                f"the data gave no batch in epoch {journal.epoch + 1}, expected at least one; a generator can be read "
-                "once only, so make it anew for every epoch or cache() the dataset"
-            )
+        journal.check_progress(model.stop_training)
         journal.average()
         if model.loss is None:  # what train_step returned is all there is
             return logs

@@ -183,9 +183,13 @@ def _weigher(class_weight: Mapping[int, float] | None) -> Any:
     table = tf.constant([float(class_weight.get(label, 1)) for label in range(max(class_weight) + 1)] + [1.0])
 
     def weigh(x: Any, y: tf.Tensor, weight: tf.Tensor | None = None) -> tuple:
-        one_hot = (y.shape.rank or 0) > 1 and y.shape[-1] != 1
+        rank = y.shape.rank or 1
+        if rank > 2:
+            raise ValueError(f"class_weight: labels of shape {tuple(y.shape)}; expected (n,), (n, 1) or one-hot (n, k)")
+        one_hot = rank == 2 and (y.shape[-1] or 1) > 1
         classes = tf.argmax(y, axis=-1) if one_hot else tf.reshape(y, [-1])
-        rows = tf.gather(table, tf.minimum(tf.cast(classes, tf.int32), len(table) - 1))  # others weigh 1
+        classes = tf.cast(tf.round(classes), tf.int32)
+        rows = tf.gather(table, tf.minimum(classes, len(table) - 1))  # others weigh 1
         return x, y, rows if weight is None else rows * tf.cast(weight, rows.dtype)
 
     return weigh

@@ -85,8 +85,9 @@ def fit(
             collectives, the latter with half of the bytes, which is faster where the network is the limit; the sums
             then have three digits. `"auto"` lets workers on one machine without GPUs add them up in shared memory,
             and is `"float32"` elsewhere.
-        on_nan: What to do when loss or weights are no longer finite: `"stop"` the training with a warning,
-            `"restore"` the newest checkpoint and stop, or `"ignore"` it.
+        on_nan: What to do when loss or trained weights are no longer finite: `"stop"` the training with a warning,
+            `"restore"` the newest checkpoint and stop, or `"ignore"` it. What is not finite is kept in a checkpoint by
+            `"ignore"` only, so after `"stop"` the next call goes on from the last good one.
         checkpoint: Folder for checkpoints. What lies there is resumed, to the bit; a finished run returns its History.
             What callbacks have counted, such as the patience of EarlyStopping, is not kept.
         save_every: Steps between checkpoints; besides, one is written after every epoch. The death of the process
@@ -99,8 +100,9 @@ def fit(
 
     Raises:
         TypeError: If `model` is not a Keras 3 model, or the data is of another type.
-        ValueError: If the model is not compiled, a number is out of range or not divisible by the replicas, or the
-            checkpoint belongs to another training.
+        ValueError: If the model is not compiled, a number is out of range or not divisible by the replicas, the data
+            gives no batch, a loss to accumulate is a sum, or the checkpoint belongs to another training or cannot hold
+            this one.
         RuntimeError: If another run uses the checkpoint folder, or another worker has gone.
 
     Example:
@@ -147,6 +149,7 @@ def fit(
         augment=augment,
     )
     validation = validation_batches(validation_data, batch_size)
+    _make_weights(model, source)
     watchers = keras.callbacks.CallbackList(
         callbacks,
         add_history=True,
@@ -194,8 +197,9 @@ def _train(
 ) -> None:
     model.stop_training = False
     watchers.on_train_begin()
-    logs: dict[str, float] = {}
-    model.stop_training = not journal.resume()
+    logs: dict[str, Any] = {}
+    ended = not journal.resume()
+    model.stop_training = ended
     while journal.epoch < epochs and not model.stop_training:
         watchers.on_epoch_begin(journal.epoch)
         logs = epoch.run()
@@ -204,21 +208,31 @@ def _train(
         watchers.on_epoch_end(journal.epoch, logs)
         (model.stop_training,), _ = replicas.agree(bool(model.stop_training))
         journal.end_epoch()
-    model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages of use_ema
+    if not ended:  # else the weights are already those that it ended with
+        model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages of use_ema
     watchers.on_train_end(logs)
     if logs and model.stop_training:
         journal.save(stopped=True)
 
 
+def _make_weights(model: keras.Model, source: Feed) -> None:
+    """Ask a model that makes its weights at the first batch; one without `call` makes them in its `train_step`."""
+    import keras
+
+    if model.built or type(model).call is keras.Model.call:
+        return
+    batch = source.sample()
+    with model.distribute_strategy.scope():
+        model(batch[0] if isinstance(batch, tuple) else batch)
+
+
 def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int, *, complete: bool) -> None:
-    """Make the variables that Keras makes late: perhaps the weights, those of the optimizer, of loss and metrics.
+    """Make the variables that Keras makes late: those of the optimizer, and those of loss and metrics.
 
     The latter must be there when they are to be found in a checkpoint, and when a graph of several replicas is traced,
     which cannot make any. Elsewhere they save time: a train step that has to make variables is traced a second time.
     """
     with model.distribute_strategy.scope():
-        if not model.built:
-            model(source.sample()[0])
         model.optimizer.build(model.trainable_variables)
     if model.loss is None:
         return
@@ -233,11 +247,12 @@ def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int
 def _check_one_optimizer(model: keras.Model) -> None:
     import keras
 
-    others = [
-        name
-        for name, value in vars(model).items()
-        if isinstance(value, keras.optimizers.Optimizer) and value is not model.optimizer
-    ]
+    known = {id(model.optimizer), id(getattr(model.optimizer, "inner_optimizer", None))}
+    others = []
+    for name, value in vars(model).items():
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(part, keras.optimizers.Optimizer) and id(part) not in known for part in parts):
+            others.append(name)
     if others:
         raise ValueError(
             f"model {model.name!r} has optimizers besides the one it is compiled with ({', '.join(others)}), whose "

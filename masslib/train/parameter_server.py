@@ -13,6 +13,7 @@ import numpy as np
 
 from masslib.train.feed import Feed
 from masslib.train.resume import Journal
+from masslib.train.validation import plain
 
 if TYPE_CHECKING:
     import keras
@@ -40,7 +41,7 @@ class ServedEpoch:
     save_every: int | None
     on_nan: str
 
-    def run(self) -> dict[str, float]:
+    def run(self) -> dict[str, Any]:
         """Train to the end of the epoch, or until the training is to stop; return the logs."""
         journal, steps = self.journal, self.source.steps
         judge = _Judge(self.model)
@@ -60,6 +61,7 @@ class ServedEpoch:
                 self.model.stop_training = True
             elif self.save_every and journal.total % self.save_every == 0 and journal.step != steps:
                 journal.save()
+        journal.check_progress(self.model.stop_training)
         return judge.logs()
 
     @cached_property
@@ -115,7 +117,7 @@ class _Judge:
     def __init__(self, model: keras.Model):
         self._model = model
         self._losses, self._rows = 0.0, 0
-        self._metrics: dict[str, float] = {}
+        self._metrics: dict[str, Any] = {}
         model.reset_metrics()
 
     def take(self, results: Iterable[tuple[tuple, float, Any]]) -> int:
@@ -130,12 +132,11 @@ class _Judge:
             self._metrics = self._model.compute_metrics(x, y, answers, *weight)
         return len(taken)
 
-    def logs(self) -> dict[str, float]:
+    def logs(self) -> dict[str, Any]:
         """Return name and value of loss and metrics so far."""
         if not self._rows:
             return {}
-        metrics = {name: float(value) for name, value in self._metrics.items()}
-        return metrics | {"loss": self._losses / self._rows}
+        return plain(self._metrics) | {"loss": self._losses / self._rows}
 
 
 @dataclass
@@ -145,7 +146,7 @@ class ServedEvaluator:
     model: keras.Model
     crew: Crew
 
-    def run(self, batches: tf.data.Dataset, watchers: keras.callbacks.CallbackList) -> dict[str, float]:
+    def run(self, batches: tf.data.Dataset, watchers: keras.callbacks.CallbackList) -> dict[str, Any]:
         """Return name and value of loss and metrics."""
         watchers.on_test_begin()
         judge = _Judge(self.model)

@@ -62,6 +62,14 @@ class Journal:
         self.step += steps
         self.total += steps
 
+    def check_progress(self, stopped: bool) -> None:
+        """Raise `ValueError` if an epoch ended without a step, and nobody has stopped it."""
+        if self.step == 0 and not stopped:
+            raise ValueError(
+                f"the data gave no batch in epoch {self.epoch + 1}, expected at least one; a generator can be read "
+                "once only, so make it anew for every epoch or cache() the dataset"
+            )
+
     def end_epoch(self) -> None:
         """Note that an epoch ended, and save."""
         self.epoch, self.step = self.epoch + 1, 0
@@ -101,7 +109,8 @@ class Journal:
         The weights are looked at, too: Keras' cross-entropy clips probabilities, and a network that answers nothing but
         NaN then has the loss of one that guesses.
         """
-        if all(np.isfinite(value).all() for value in logs.values()) and self._state.finite():
+        told = [logs["loss"]] if "loss" in logs else logs.values()  # a metric may be undefined for some rows
+        if all(np.isfinite(value).all() for value in told) and self._state.finite():
             return False
         place = f"loss or weights are not finite in epoch {self.epoch + 1} at step {self.step} or shortly before"
         remedy = "a lower learning rate or clipnorm in the optimizer may help"

@@ -50,7 +50,7 @@ class Evaluator:
         self._model, self._replicas = model, replicas
         self._step: Any = None
 
-    def run(self, batches: tf.data.Dataset, watchers: keras.callbacks.CallbackList) -> dict[str, float]:
+    def run(self, batches: tf.data.Dataset, watchers: keras.callbacks.CallbackList) -> dict[str, Any]:
         """Return the name and value of loss and metrics. Collective."""
         model, replicas = self._model, self._replicas
         if replicas.workers == 1:
