@@ -5,6 +5,7 @@ import tf_keras
 from keras import layers
 
 from masslib import bridge, models
+from masslib.bridge.equality import check_answers
 
 
 def _randomized(model: keras.Model) -> keras.Model:
@@ -199,3 +200,11 @@ def test_an_uncompiled_model_has_no_loss_to_carry_over():
     model = models.mlp((4,), 3)
     with pytest.raises(ValueError, match="is not compiled, so its loss is unknown; call model.compile"):
         bridge.compile_like(bridge.to_tf_keras(model), model)
+
+
+def test_an_output_that_is_not_a_number_is_no_agreement():
+    numbers = keras.Input((4,))
+    model = keras.Model(numbers, [numbers, numbers * 2])
+    broken = keras.Model(numbers, [numbers, numbers * float("nan")])
+    with pytest.raises(ValueError, match="disagree: relative difference nan"):
+        check_answers(model, broken)

@@ -35,8 +35,8 @@ def compress(
 ) -> Compressed:
     """Make a trained Keras 3 model smaller, step by step; the model that was passed in is not changed.
 
-    Steps that train are fine-tuned with the optimizer (without `use_ema`, whose averages would undo what was won), loss
-    and strategy that the model was compiled with. Those that
+    Steps that train are fine-tuned with the optimizer, loss and strategy that the model was compiled with; where TFMOT
+    trains without `use_ema`, whose averages would undo what was won. Those that
     change the architecture (`Distill`, `PruneChannels`, `LowRank`) rebuild the Keras 3 model; for those that change
     the weights it crosses the bridge to tf_keras, where TFMOT works, and back.
 

@@ -31,7 +31,7 @@ _CHUNK = 256
 def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int = 4) -> Path:
     """Writes a `Subset` as TFRecord files of consecutive rows and a `manifest.json`.
 
-    The folder appears whole or not at all. An older one with a manifest is replaced.
+    The folder appears whole or not at all. An older one that holds nothing but shards is replaced.
 
     Args:
         subset: the rows; they are read 256 at a time and written as they are stored, without the scale.

@@ -18,7 +18,7 @@ from masslib.train.keeper import keeper
 from masslib.train.replicas import Replicas, all_reduce
 from masslib.train.resume import Journal
 from masslib.train.shared_memory import meeting
-from masslib.train.state import State
+from masslib.train.state import State, check_complete
 from masslib.train.step import train_function
 from masslib.train.validation import Evaluator, has_plain_metrics, make_metrics
 from masslib.train.workers import Termination, check_alike, gone_workers_named, on_this_worker
@@ -80,7 +80,8 @@ def fit(
         class_weight: Class -> weight of its rows in the loss; 1 for those it does not name.
         seed: Seed of the order and of `augment`; the same seed gives the same batches on any number of replicas.
         augment: A Keras preprocessing layer applied to the training images, see `Subset.batches`.
-        accumulate: Compute every global batch in so many parts, one after another: the same result in less memory.
+        accumulate: Compute every global batch in so many parts, one after another: the same result in less memory,
+            unless masks or weights let rows count differently in the mean of each part.
         wire: How the gradients of several replicas meet. `"float32"` and `"float16"` send them through TensorFlow's
             collectives, the latter with half of the bytes, which is faster where the network is the limit; the sums
             then have three digits. `"auto"` lets workers on one machine without GPUs add them up in shared memory,
@@ -123,7 +124,7 @@ def fit(
     if on_nan == "restore" and checkpoint is None:
         raise ValueError("on_nan='restore' needs checkpoints; pass checkpoint=folder")
     if checkpoint is not None:
-        _check_one_optimizer(model)
+        check_complete(model)
     kernels.warn_if_off()
     replicas = Replicas(model.distribute_strategy)
     if replicas.local > 1 and tf.distribute.has_strategy():
@@ -244,22 +245,6 @@ def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int
         Evaluator(model, replicas).build(source.sample())
 
 
-def _check_one_optimizer(model: keras.Model) -> None:
-    import keras
-
-    known = {id(model.optimizer), id(getattr(model.optimizer, "inner_optimizer", None))}
-    others = []
-    for name, value in vars(model).items():
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(part, keras.optimizers.Optimizer) and id(part) not in known for part in parts):
-            others.append(name)
-    if others:
-        raise ValueError(
-            f"model {model.name!r} has optimizers besides the one it is compiled with ({', '.join(others)}), whose "
-            "state no checkpoint would hold; leave checkpoint out"
-        )
-
-
 def _bytes(model: keras.Model) -> int:
     """How many bytes the gradients of a model have at most."""
     return sum(math.prod(variable.shape) * 8 for variable in model.trainable_variables)
@@ -273,12 +258,6 @@ def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any,
             f"expected a Keras 3 model, got {type(model).__module__}.{type(model).__name__}; "
             "build it with `import keras`"
         )
-    losses = keras.tree.flatten(getattr(model, "loss", None))
-    if accumulate != 1 and any(getattr(loss, "reduction", None) == "sum" for loss in losses):
-        raise ValueError(
-            f"accumulate={accumulate} takes the mean over its parts, and a loss of {model.name!r} is a sum; compile it "
-            "with reduction='sum_over_batch_size'"
-        )
     if not model.compiled:
         raise ValueError(f"model {model.name!r} is not compiled; call model.compile(optimizer=..., loss=...)")
     for name, value in {"epochs": epochs, "accumulate": accumulate, "save_every": save_every}.items():
@@ -291,3 +270,9 @@ def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any,
         raise ValueError(f"wire={wire!r}: expected 'auto', 'float32' or 'float16'")
     if on_nan not in ("stop", "restore", "ignore"):
         raise ValueError(f"on_nan={on_nan!r}: expected 'stop', 'restore' or 'ignore'")
+    losses = keras.tree.flatten(model.loss)
+    if accumulate != 1 and any(getattr(loss, "reduction", None) == "sum" for loss in losses):
+        raise ValueError(
+            f"accumulate={accumulate} takes the mean over its parts, and a loss of {model.name!r} is a sum; compile it "
+            "with reduction='sum_over_batch_size'"
+        )

@@ -123,3 +123,21 @@ def _metrics(model: keras.Model) -> list[keras.Variable]:
 
 def _shown(form: tuple | None) -> str:
     return "no such variable" if form is None else f"{form[1]} {form[0]}"
+
+
+def check_complete(model: keras.Model) -> None:
+    """Raise `ValueError` if a model has optimizers besides the compiled one, whose state `State` would leave out."""
+    import keras
+
+    known = {id(model.optimizer), id(getattr(model.optimizer, "inner_optimizer", None))}
+    others = []
+    for name, value in vars(model).items():
+        parts = list(value.values()) if isinstance(value, dict) else value
+        parts = parts if isinstance(parts, list | tuple) else [parts]
+        if any(isinstance(part, keras.optimizers.Optimizer) and id(part) not in known for part in parts):
+            others.append(name)
+    if others:
+        raise ValueError(
+            f"model {model.name!r} has optimizers besides the one it is compiled with ({', '.join(others)}), whose "
+            "state no checkpoint would hold; leave checkpoint out"
+        )
