@@ -32,11 +32,14 @@ def train_function(
         known_length: Whether `count` steps can be run in one graph, since the data surely has as many batches.
         dealt: Whether the iterator gives this process its own part of every global batch, and not all of it.
     """
+    from masslib.train.fused import train_step
+
+    one = train_step(model)
     if replicas.count == accumulate == 1 and not _fuses(model):
-        return _runner(model, model.train_step, known_length)
+        return _runner(model, one, known_length)
     cut = _Cut(replicas, accumulate, dealt)
-    summed = _runner(model, _summed_step(model, reduce, replicas, cut), known_length)
-    plain = _runner(model, _plain_step(model, cut), known_length)
+    summed = _runner(model, _summed_step(model, one, reduce, replicas, cut), known_length)
+    plain = _runner(model, _plain_step(model, one, cut), known_length)
     chosen = summed
 
     def run(iterator: Iterator, count: int) -> Any:
@@ -149,7 +152,7 @@ class _GradientTap(threading.local):
         return updates[0]
 
 
-def _summed_step(model: keras.Model, reduce: Callable, replicas: Replicas, cut: _Cut) -> Callable:
+def _summed_step(model: keras.Model, train_step: Callable, reduce: Callable, replicas: Replicas, cut: _Cut) -> Callable:
     import tensorflow as tf
 
     strategy, optimizer, accumulate = model.distribute_strategy, model.optimizer, cut.accumulate
@@ -159,7 +162,7 @@ def _summed_step(model: keras.Model, reduce: Callable, replicas: Replicas, cut: 
     def replica_step(batch: Any) -> tuple[Any, list]:
         sums: list[tf.Tensor] = []
         for part in range(accumulate):
-            logs = model.train_step(cut.part(batch, part))
+            logs = train_step(cut.part(batch, part))
             updates = [(g, v) for g, v in zip(*tap.take(), strict=True) if g is not None]
             if replicas.count == accumulate == 1 and any(isinstance(g, tf.IndexedSlices) for g, _ in updates):
                 raise _OtherOptimizersError  # an embedding: the optimizer by itself updates only the rows in use
@@ -189,12 +192,12 @@ def _summed_step(model: keras.Model, reduce: Callable, replicas: Replicas, cut: 
     return step
 
 
-def _plain_step(model: keras.Model, cut: _Cut) -> Callable:
+def _plain_step(model: keras.Model, train_step: Callable, cut: _Cut) -> Callable:
     """Let the optimizers of the model do the summing, as Keras does."""
     strategy = model.distribute_strategy
 
     def replica_step(batch: Any) -> Any:
-        return model.train_step(cut.part(batch, 0))
+        return train_step(cut.part(batch, 0))
 
     return lambda batch: strategy.run(replica_step, (batch,))
 

@@ -1,0 +1,118 @@
+"""The fused batch normalization of `fit` computes what Keras' does, and is used only where it can."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from masslib import fit, models
+from masslib.train import fused
+
+ROWS = 24
+RNG = np.random.default_rng(0)
+IMAGES = RNG.random((ROWS, 8, 8, 3), "float32")
+LABELS = RNG.integers(0, 4, ROWS)
+
+
+def _compiled(model, **settings):
+    settings = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]} | settings
+    model.compile(optimizer=keras.optimizers.SGD(0.1), **settings)
+    return model
+
+
+def _graph(*, norm=None, **settings):
+    """Everything at once: a layer used twice, a nested model, a residual add, losses of layers, dropout."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, padding="same", kernel_regularizer="l2", activity_regularizer="l1")(inputs)
+    x = (norm or layers.BatchNormalization)(name="first")(x)
+    twice = layers.BatchNormalization(name="twice", momentum=0.8, epsilon=0.01, scale=False)
+    x = layers.Add()([twice(x), twice(keras.ops.relu(x))])
+    inside = keras.Sequential(
+        [
+            keras.Input((8, 8, 6)),
+            layers.Conv2D(6, 3, padding="same"),
+            layers.BatchNormalization(center=False, gamma_regularizer="l2"),
+        ],
+        name="inside",
+    )
+    x = layers.Dropout(0.2, seed=1)(layers.ReLU()(inside(x)))
+    outputs = layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    return _compiled(keras.Model(inputs, outputs), **settings)
+
+
+def _kernels(model):
+    """How many fused kernels the graph of a train step has."""
+    model.optimizer.build(model.trainable_variables)
+    step = tf.function(fused.train_step(model), autograph=False)
+    step((IMAGES, LABELS))  # makes the variables of the metrics
+    graph = step.get_concrete_function((IMAGES, LABELS)).graph
+    return sum(operation.type == "FusedBatchNormV3" for operation in graph.get_operations())
+
+
+@pytest.mark.parametrize("kind", ["sequential", "graph"])
+def test_a_step_changes_the_weights_as_keras_does(kind):
+    def make():
+        return _graph() if kind == "graph" else _compiled(models.small_cnn((8, 8, 3), 4, seed=3))
+
+    start, ours, theirs = make(), make(), make()
+    settings = {"batch_size": ROWS, "shuffle": False, "verbose": 0, "class_weight": {0: 2.0}}
+    history = fit(ours, IMAGES, LABELS, **settings).history
+    expected = theirs.fit(IMAGES, LABELS, **settings).history
+
+    assert {name: pytest.approx(values, rel=1e-5) for name, values in expected.items()} == history
+    for before, mine, other in zip(start.weights, ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(mine, other, atol=2e-6, err_msg=mine.path)
+        if mine.path.endswith(("kernel", "moving_mean", "moving_variance")):
+            assert np.abs(mine.numpy() - before.numpy()).max() > 1e-4, mine.path
+
+
+def test_all_normalizations_are_fused_and_the_model_stays_as_it_was(tmp_path):
+    model = _graph()
+    names = [layer.name for layer in model.layers]
+
+    assert _kernels(model) == 4  # the one that is called twice is there twice
+    assert [layer.name for layer in model.layers] == names
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
+
+
+class _OwnNormalization(keras.layers.BatchNormalization):
+    pass
+
+
+class _OwnModel(keras.Model):
+    pass
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"synchronized": True}, {"trainable": False}, {"dtype": "float64"}, {"axis": 1}, {"epsilon": 1e-6}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_what_the_kernel_cannot_do_is_left_to_keras(settings):
+    assert _kernels(_graph(norm=functools.partial(keras.layers.BatchNormalization, **settings))) == 3
+
+
+def test_a_normalization_of_ones_own_is_left_as_it_is():
+    assert _kernels(_graph(norm=_OwnNormalization)) == 3
+
+
+def test_models_of_ones_own_and_eager_ones_keep_their_train_step():
+    graph = _graph()
+    own, eager = _compiled(_OwnModel(graph.input, graph.output)), _graph(run_eagerly=True)
+    for model in (own, eager, _compiled(models.mlp((4,), 3))):
+        assert fused.train_step(model) == model.train_step
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'flatten'")  # it takes no masks, as Keras says
+def test_masked_images_are_normalized_by_keras():
+    inputs = keras.Input((8, 8, 3))
+    masked = keras.layers.Masking()(inputs)
+    x = keras.layers.BatchNormalization()(masked)
+    outputs = keras.layers.Dense(4, activation="softmax")(keras.layers.Flatten()(x))
+    assert _kernels(_compiled(keras.Model(inputs, outputs))) == 0
