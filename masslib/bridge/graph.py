@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.compiled import own_losses
 from masslib.bridge.equality import check_answers, copy_weights, randomize
+from masslib.bridge.precision import unmixed
 from masslib.bridge.replay import Replay, functional
 from masslib.bridge.toolkit import quiet
 from masslib.bridge.translate import CustomLayers
@@ -43,7 +44,8 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
     batch-normalization statistics, before it is returned.
 
     Args:
-        model: A built Sequential or functional Keras 3 model. It is not changed.
+        model: A built Sequential or functional Keras 3 model. It is not changed. What computes in mixed precision
+            crosses in float32, the precision of its weights.
         custom_layers: How layers cross that are not part of Keras: Keras 3 layer class -> a tf_keras layer class
             that takes the settings of its `get_config()`, or a function that makes the tf_keras layer of a Keras 3
             layer, such as `bridge.carry`. Weights must have the same order and shapes. Layers of Keras that
@@ -64,6 +66,7 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
         ['input', 'dense1', 'dense2', 'dense3']
     """
     check_model(model)
+    model = unmixed(model)
     replay = Replay(custom_layers)
     with quiet():
         reference, twin = replay.run(model) or (None, None)
@@ -105,7 +108,7 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
     with like.distribute_strategy.scope(), own_losses(like):
         result = keras.models.clone_model(like, recursive=True)
     copy_weights(model, result)
-    check_answers(functional(result), model)
+    check_answers(functional(unmixed(result)), model)
     return result
 
 

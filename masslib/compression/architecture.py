@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from masslib.bridge.compiled import own_losses
 from masslib.bridge.equality import leaves
 from masslib.bridge.graph import check_model
+from masslib.bridge.precision import unmixed_layer
 from masslib.bridge.replay import functional
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def copied(model: keras.Model) -> keras.Model:
-    """Copy a model with its weights and the states of its random layers."""
+    """Copy a model with its weights and the states of its random layers, from mixed precision into float32."""
     import keras
 
     with own_losses(model):
-        copy = keras.models.clone_model(model, recursive=True)
+        copy = keras.models.clone_model(model, clone_function=unmixed_layer, recursive=True)
     for new, layer in zip(leaves(copy).values(), leaves(model).values(), strict=True):
         _copy_variables(new, layer)
     return copy

@@ -94,9 +94,9 @@ class Cluster(Constrained):
 
     def _reasons(self, twin: tf_keras.Model) -> dict[str, str]:
         reasons = support.clusterable(twin, 0 if isinstance(self.clusters, Mapping) else self.min_share)
-        for name, reason in reasons.items():
+        for name in [name for name, reason in reasons.items() if not reason]:
             found = len(np.unique(kernel_of(twin.get_layer(name))))
-            if not reason and found < 4:
+            if found < 4:
                 reasons[name] = f"has no more than {found} distinct weights already"
         return narrowed(self, self.clusters, reasons)
 

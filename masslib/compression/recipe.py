@@ -41,7 +41,8 @@ def compress(
     the weights it crosses the bridge to tf_keras, where TFMOT works, and back.
 
     Args:
-        model: A trained and compiled Sequential or functional model.
+        model: A trained and compiled Sequential or functional model. One that computes in mixed precision becomes a
+            float32 one, with the weights that it has.
         steps: A step such as `Prune(0.8)`, or a list of them, applied in order: `Distill`, `PruneChannels`,
             `LowRank`, `Prune`, `Cluster`, and last either `Quantize` or `QuantizeAware`.
         data: Training data, a `Subset` or a pair `(x, y)` of arrays, taken as they are. Training steps and the

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from masslib.bridge.precision import unmixed
 from masslib.bridge.toolkit import quiet
 from masslib.export import int4, metadata, parity, preflight, savedmodel
 from masslib.files import BLANK_SEAL, replacing, seal
@@ -41,8 +42,9 @@ def tflite(
     """Write a model as a TFLite file, and check the file against the model.
 
     A plain Keras model becomes a float32 file; a `Compressed` model one in the precision of its `Quantize` or
-    `QuantizeAware` step. Inputs and outputs stay float32 in every precision. The file carries its own SHA-256 in the
-    metadata (`masslib.runtime.load` verifies it): LiteRT by itself accepts damaged weights silently.
+    `QuantizeAware` step. A model that computes in mixed precision is written in float32. Inputs and outputs stay
+    float32 in every precision. The file carries its own SHA-256 in the metadata (`masslib.runtime.load` verifies it):
+    LiteRT by itself accepts damaged weights silently.
 
     The method is TensorFlow's TFLiteConverter; see its guides on post-training quantization and on
     quantization-aware training.
@@ -77,12 +79,15 @@ def tflite(
         >>> path.name, masslib.export.load(path).labels
         ('mlp.tflite', ['cat', 'dog', 'emu'])
     """
+    import keras
+
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"{path}: the name of a TFLite file must end in .tflite")
     precision, calibration = "float32", None
     if hasattr(model, "precision"):
         model, precision, calibration = model.model, model.precision, model.calibration
+    model = unmixed(model) if isinstance(model, keras.Model) else model
     aware = preflight.learned_ranges(model)
     precision = "int8" if aware else precision
     preflight.check_sparse(sparse, precision)
