@@ -59,7 +59,7 @@ def test_it_comes_back_in_its_own_precision(pair):
 @pytest.mark.parametrize(
     "steps",
     [
-        [PruneChannels(0.5, epochs=1), Prune(0.5, epochs=1), Cluster(8, epochs=1), Quantize("dynamic")],
+        [PruneChannels(0.5, epochs=1), Prune(0.5, epochs=1), Cluster(8, min_share=0, epochs=1), Quantize("dynamic")],
         [QuantizeAware(epochs=1)],
     ],
     ids=["rebuilt and trained by TFMOT", "trained for quantization"],
@@ -72,6 +72,38 @@ def test_every_step_gives_what_it_gives_in_float32(pair, steps, tmp_path):
         path = export.tflite(small, tmp_path / f"{number}.tflite")
         answers.append(export.load(path).predict(IMAGES))
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)
+
+
+def test_a_global_policy_a_missing_input_and_losses_that_are_scaled(tmp_path):
+    """What `set_dtype_policy` makes of a model: layers inside of layers, half an input, a LossScaleOptimizer."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        keras.utils.set_random_seed(0)
+        inside = keras.Sequential([keras.layers.Conv2D(8, 3), keras.layers.ReLU()], name="inside")
+        model = keras.Sequential([inside, keras.layers.Flatten(), keras.layers.Dense(3, "softmax", dtype="float32")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        model.build((None, 8, 8, 2))
+        assert type(model.optimizer).__name__ == "LossScaleOptimizer" and model.inputs[0].dtype == "float16"
+        small = compress(model, [PruneChannels(0.5, epochs=1), Prune(0.5, epochs=1)], (IMAGES, LABELS), verbose=False)
+        answers = [export.load(export.onnx(small, tmp_path / "a.onnx")).predict(IMAGES)]
+        answers += [export.load(export.tflite(small, tmp_path / "a.tflite")).predict(IMAGES)]
+    finally:
+        keras.config.set_dtype_policy(before)
+
+    computing = [layer for layer in small.model._flatten_layers() if layer.weights and hasattr(layer, "kernel")]
+    assert len(computing) == 2 and {layer.compute_dtype for layer in computing} == {"float32"}
+    assert small.model.inputs[0].dtype == "float32"
+    for some in answers:
+        np.testing.assert_allclose(some, small.model.predict(IMAGES, verbose=0), atol=1e-6)
+
+
+def test_a_layer_that_cannot_be_copied_is_listed():
+    inputs = keras.Input((4,))
+    x = keras.layers.Lambda(lambda it: it, name="own")(keras.layers.Dense(4, dtype="mixed_float16")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, dtype="float32")(x))
+    with pytest.raises(ValueError, match="1 layer.* have no tf_keras counterpart:\n  own: Lambda"):
+        bridge.to_tf_keras(model)
 
 
 def test_its_file_holds_the_float32_weights(pair, tmp_path):

@@ -1,6 +1,7 @@
 """The fused batch normalization of `fit` computes what Keras' does, and is used only where it can."""
 
 import functools
+import types
 
 import keras
 import numpy as np
@@ -70,11 +71,21 @@ def test_a_step_changes_the_weights_as_keras_does(kind):
             assert np.abs(mine.numpy() - before.numpy()).max() > 1e-4, mine.path
 
 
+def test_fit_uses_the_kernel(monkeypatch):
+    calls, kernel = [], tf.compat.v1.nn.fused_batch_norm
+    monkeypatch.setattr(tf.compat.v1.nn, "fused_batch_norm", lambda *args, **kw: calls.append(1) or kernel(*args, **kw))
+    fit(_graph(), IMAGES, LABELS, batch_size=ROWS, verbose=0)
+    assert calls
+
+
 def test_all_normalizations_are_fused_and_the_model_stays_as_it_was(tmp_path):
     model = _graph()
     names = [layer.name for layer in model.layers]
 
     assert _kernels(model) == 4  # the one that is called twice is there twice
+    once = [len(layer._outbound_nodes) for layer in model.layers]  # no public name tells where a layer was called
+    assert _kernels(model) == 4
+    assert [len(layer._outbound_nodes) for layer in model.layers] == once
     assert [layer.name for layer in model.layers] == names
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
@@ -91,8 +102,16 @@ class _OwnModel(keras.Model):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"synchronized": True}, {"trainable": False}, {"dtype": "float64"}, {"axis": 1}, {"epsilon": 1e-6}],
-    ids=lambda settings: next(iter(settings)),
+    [
+        {"synchronized": True},
+        {"trainable": False},
+        {"dtype": "float64"},
+        {"dtype": "mixed_float16"},
+        {"axis": 1},
+        {"epsilon": 1e-6},
+        {"activity_regularizer": "l2"},
+    ],
+    ids=lambda settings: "=".join(map(str, *settings.items())),
 )
 def test_what_the_kernel_cannot_do_is_left_to_keras(settings):
     assert _kernels(_graph(norm=functools.partial(keras.layers.BatchNormalization, **settings))) == 3
@@ -102,11 +121,33 @@ def test_a_normalization_of_ones_own_is_left_as_it_is():
     assert _kernels(_graph(norm=_OwnNormalization)) == 3
 
 
-def test_models_of_ones_own_and_eager_ones_keep_their_train_step():
-    graph = _graph()
-    own, eager = _compiled(_OwnModel(graph.input, graph.output)), _graph(run_eagerly=True)
-    for model in (own, eager, _compiled(models.mlp((4,), 3))):
+def test_other_models_keep_their_train_step():
+    graph, stepping = _graph(), _graph()
+    stepping.train_step = types.MethodType(lambda self, data: {}, stepping)
+    sparse = keras.Input((4,), sparse=True)
+    two = keras.Model([graph.input, sparse], keras.layers.Concatenate()([graph.output, keras.layers.Dense(1)(sparse)]))
+    own = _compiled(_OwnModel(graph.input, graph.output))
+    for model in (own, stepping, _compiled(two), _compiled(models.mlp((4,), 3))):
         assert fused.train_step(model) == model.train_step
+    for way in ("run_eagerly", "jit_compile"):
+        model = _graph(**{way: True})
+        assert fused.train_step(model) == model.train_step
+
+
+def test_a_layer_that_a_callback_freezes_is_frozen():
+    model = _graph()
+    layer = model.get_layer("first")
+    freeze = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: setattr(layer, "trainable", False))
+    fit(model, IMAGES, LABELS, batch_size=ROWS, verbose=0, callbacks=[freeze])
+    np.testing.assert_array_equal(layer.moving_mean, np.zeros(6))
+    assert np.abs(model.get_layer("twice").moving_mean.numpy()).max() > 0
+
+
+def test_images_of_whole_numbers_are_normalized():
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization()(inputs))
+    model = _compiled(keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x)))
+    assert np.isfinite(fit(model, (IMAGES * 255).astype("uint8"), LABELS, verbose=0).history["loss"]).all()
 
 
 @pytest.mark.filterwarnings("ignore:Layer 'flatten'")  # it takes no masks, as Keras says

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.compiled import own_losses
@@ -66,7 +67,8 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
         ['input', 'dense1', 'dense2', 'dense3']
     """
     check_model(model)
-    model = unmixed(model)
+    with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # from layers that the replay will list
+        model = unmixed(model)
     replay = Replay(custom_layers)
     with quiet():
         reference, twin = replay.run(model) or (None, None)

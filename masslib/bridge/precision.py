@@ -1,7 +1,9 @@
-"""Models that train in mixed precision, as models that compute in the precision their weights are kept in."""
+"""Float32 copies of models that compute in mixed precision."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from masslib.bridge.equality import copy_weights
@@ -10,34 +12,84 @@ from masslib.bridge.replay import functional, named_nodes
 if TYPE_CHECKING:
     import keras
 
+_HALF = ("float16", "bfloat16")
+_MIXED = tuple(f"mixed_{name}" for name in _HALF)
+
 
 def unmixed(model: keras.Model) -> keras.Model:
-    """Return a model as it is, or an uncompiled copy in float32 of one that computes in mixed precision.
+    """Return a model as it is, or an uncompiled float32 copy of one that computes in mixed precision.
 
-    TFMOT and the converter to TFLite know float32 only, which is also what the weights are kept in.
+    TFMOT and the converters know float32 only, which is also what the weights are kept in. The states of random layers
+    are not copied.
     """
-    import keras
-
-    if not any(_is_mixed(layer) for layer in named_nodes(model).values()):
+    if not is_mixed(model):
         return model
-    copy = keras.models.clone_model(functional(model), clone_function=unmixed_layer, recursive=True)
+    with _float32_policy():
+        copy = _copied(model)
     copy_weights(model, copy)
     return copy
 
 
-def unmixed_layer(layer: Any) -> Any:
-    """Make a layer with the settings of another, and fresh weights, that computes in the type of its weights."""
-    return type(layer).from_config(_unmixed(layer.get_config()))
+def is_mixed(model: keras.Model) -> bool:
+    """Whether some layer computes in another type than the one its weights are kept in."""
+    return any(_is_mixed(node) for node in named_nodes(model).values())
 
 
 def _is_mixed(layer: Any) -> bool:
-    return getattr(layer, "compute_dtype", None) != getattr(layer, "variable_dtype", None)
+    import keras
+
+    if isinstance(layer, keras.layers.InputLayer) or not isinstance(layer, keras.layers.Layer):
+        return False
+    try:
+        return any(value in _MIXED for value in _strings(layer.get_config()))  # layers inside of it as well
+    except (TypeError, ValueError, NotImplementedError):  # it cannot be copied, which is told elsewhere
+        return layer.compute_dtype != layer.variable_dtype
+
+
+def _copied(model: keras.Model) -> keras.Model:
+    import keras
+
+    model = functional(model)
+
+    def entry(tensor: keras.KerasTensor) -> keras.KerasTensor:
+        # Keras makes the missing input of a Sequential in the type that its first layer computes in.
+        dtype = "float32" if tensor.dtype in _HALF else tensor.dtype
+        return keras.Input(batch_shape=tensor.shape, dtype=dtype, name=tensor.name)
+
+    def copy(layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return _copied(layer)
+        return type(layer).from_config(_unmixed(layer.get_config()))
+
+    inputs = keras.tree.map_structure(entry, model.input)
+    return keras.models.clone_model(model, input_tensors=inputs, clone_function=copy)
+
+
+@contextmanager
+def _float32_policy() -> Iterator[None]:
+    """Let layers that make layers of their own, without naming a policy, make them in float32."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _strings(config: Any) -> Iterator[str]:
+    if isinstance(config, dict | list | tuple):
+        for value in config.values() if isinstance(config, dict) else config:
+            yield from _strings(value)
+    elif isinstance(config, str):
+        yield config
 
 
 def _unmixed(config: Any) -> Any:
-    """Replace mixed policies, those of layers inside of a layer as well."""
+    """Replace the names of mixed policies, wherever they stand: a layer may hold others, with their own."""
     if isinstance(config, dict):
-        if config.get("class_name") == "DTypePolicy" and config["config"]["name"].startswith("mixed_"):
-            return "float32"
         return {key: _unmixed(value) for key, value in config.items()}
-    return [_unmixed(value) for value in config] if isinstance(config, list) else config
+    if isinstance(config, list | tuple):
+        return type(config)(map(_unmixed, config))
+    return "float32" if isinstance(config, str) and config in _MIXED else config

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from masslib.bridge.compiled import own_losses
 from masslib.bridge.equality import leaves
 from masslib.bridge.graph import check_model
-from masslib.bridge.precision import unmixed_layer
+from masslib.bridge.precision import is_mixed, unmixed
 from masslib.bridge.replay import functional
 
 if TYPE_CHECKING:
@@ -24,9 +24,15 @@ def copied(model: keras.Model) -> keras.Model:
     import keras
 
     with own_losses(model):
-        copy = keras.models.clone_model(model, clone_function=unmixed_layer, recursive=True)
-    for new, layer in zip(leaves(copy).values(), leaves(model).values(), strict=True):
-        _copy_variables(new, layer)
+        if is_mixed(model):
+            copy = unmixed(model)
+            if model.compiled:
+                copy.compile_from_config(model.get_compile_config())
+        else:
+            copy = keras.models.clone_model(model, recursive=True)
+    found = leaves(copy)
+    for name, layer in leaves(model).items():
+        _copy_variables(found[name], layer)
     return copy
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from masslib.bridge.precision import unmixed
 from masslib.bridge.toolkit import quiet
 from masslib.export import int4, metadata, parity, preflight, savedmodel
 from masslib.files import BLANK_SEAL, replacing, seal
@@ -79,16 +78,14 @@ def tflite(
         >>> path.name, masslib.export.load(path).labels
         ('mlp.tflite', ['cat', 'dog', 'emu'])
     """
-    import keras
-
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"{path}: the name of a TFLite file must end in .tflite")
     precision, calibration = "float32", None
     if hasattr(model, "precision"):
         model, precision, calibration = model.model, model.precision, model.calibration
-    model = unmixed(model) if isinstance(model, keras.Model) else model
     aware = preflight.learned_ranges(model)
+    model = preflight.in_float32(model)
     precision = "int8" if aware else precision
     preflight.check_sparse(sparse, precision)
     if not aware and precision in _CALIBRATED:

@@ -52,9 +52,11 @@ def fit(
 ) -> keras.callbacks.History:
     """Train a compiled Keras 3 model; the arguments mean what they mean in `model.fit`.
 
-    It runs the model's own `train_step`, so models that override it train too. Under a strategy with several
-    replicas each computes its part of the global batch; the gradients are summed once, and clipped after that, so
-    that the result is the one of a single device.
+    It runs the model's own `train_step`, so models that override it train too; where it is that of Keras, batch
+    normalizations of float32 images run on TensorFlow's fused kernel and agree with Keras' to the rounding of float32.
+
+    Under a strategy with several replicas each computes its part of the global batch; the gradients are summed once,
+    and clipped after that, so that the result is the one of a single device.
 
     Several workers call it alike, each in its own process (see `masslib.launch`), and all get the same History. Each
     reads its rows of a `Subset`; of a `tf.data.Dataset` each reads every batch and takes its rows of it, so the

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # From this size on the update of the weights is compiled. Below it, a call of what XLA made costs what it saves.
-_FUSED_WEIGHTS = 200_000
+_COMPILED_WEIGHTS = 200_000
 
 
 def train_function(
@@ -35,7 +35,7 @@ def train_function(
     from masslib.train.fused import train_step
 
     one = train_step(model)
-    if replicas.count == accumulate == 1 and not _fuses(model):
+    if replicas.count == accumulate == 1 and not _compiles_update(model):
         return _runner(model, one, known_length)
     cut = _Cut(replicas, accumulate, dealt)
     summed = _runner(model, _summed_step(model, one, reduce, replicas, cut), known_length)
@@ -96,7 +96,7 @@ class _OtherOptimizersError(Exception):
     """A train step updated the weights some other way than once, by dense gradients, through `model.optimizer`."""
 
 
-def _fuses(model: keras.Model) -> bool:
+def _compiles_update(model: keras.Model) -> bool:
     """Whether XLA compiles the update of the weights, and nothing else of the step.
 
     Keras' optimizers pass over all weights many times, XLA's code once: a step of `small_cnn` gets 1.1 times faster. A
@@ -105,7 +105,7 @@ def _fuses(model: keras.Model) -> bool:
     optimizer = model.optimizer
     weights = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     return (
-        weights >= _FUSED_WEIGHTS
+        weights >= _COMPILED_WEIGHTS
         and model.distribute_strategy.num_replicas_in_sync == 1
         and not (model.run_eagerly or model.jit_compile or optimizer.use_ema)
         and _is_built_in(optimizer)
@@ -175,7 +175,7 @@ def _summed_step(model: keras.Model, train_step: Callable, reduce: Callable, rep
     def apply(grads: list[tf.Tensor]) -> None:
         optimizer.apply(grads, trained)
 
-    if _fuses(model):
+    if _compiles_update(model):
         apply = tf.function(apply, jit_compile=True, autograph=False)
 
     def step(batch: Any) -> Any:
