@@ -164,6 +164,11 @@ def test_data_and_models_that_do_not_fit_are_refused(trained, digits):
         compress(trained, Prune)
     with pytest.raises(TypeError, match="data is a _BatchDataset; expected a Subset or a pair"):
         compress(trained, Prune(0.5), tf.data.Dataset.from_tensor_slices(digits.test[:]).batch(50))
+    first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
+    two = keras.Model([first, second], keras.layers.Dense(2)(keras.layers.Add()([first, second])), name="two")
+    for asked in (lambda: compress(two, Prune(0.5), digits.train), lambda: masslib.sensitivity(two, digits.valid)):
+        with pytest.raises(ValueError, match=r"model 'two' has 2 inputs \(first, second\), and a Subset has one array"):
+            asked()
     with pytest.raises(ValueError, match="is not compiled, so its loss is unknown"):
         compress(models.mlp((8, 8, 1), 10), Prune(0.5), digits.train, verbose=False)
 
@@ -187,16 +192,39 @@ def test_every_step_takes_a_loss_of_the_users_own(digits):
     def own_loss(labels, answers):
         return keras.losses.sparse_categorical_crossentropy(labels, answers)
 
-    for student in (None, models.mlp(digits.input_shape, digits.num_classes, hidden=(16,))):
+    class OwnLoss(keras.losses.Loss):
+        def call(self, labels, answers):
+            return own_loss(labels, answers)
+
+    small = models.mlp(digits.input_shape, digits.num_classes, hidden=(16,))
+    for student, loss in ((None, own_loss), (small, own_loss), (None, OwnLoss())):
         image = keras.Input(digits.input_shape)
         x = keras.layers.Dense(32, activation="relu")(keras.layers.Flatten()(image))
         model = keras.Model(image, keras.layers.Dense(digits.num_classes, activation="softmax")(x))
-        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), own_loss)
+        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), loss)
         steps = [PruneChannels(0.25, max_steps=2, learning_rate=1e-3), LowRank(4, max_steps=2, learning_rate=1e-3)]
         recipe = [Distill(student, max_steps=2)] if student else [*steps, Prune(0.5, max_steps=2, learning_rate=1e-3)]
         small = compress(model, recipe, digits.train, batch_size=32, verbose=False)
-        assert small.model.compiled and small.model.loss is own_loss
+        assert small.model.compiled
+        assert small.model.loss is loss if loss is own_loss else isinstance(small.model.loss, OwnLoss)
         assert masslib.sensitivity(model, digits.valid, levels=[0.5], verbose=False).table.shape[1] == 1
+
+
+def test_a_loss_of_ones_own_trains_as_the_one_that_it_is(digits):
+    class Same(keras.losses.Loss):
+        def call(self, labels, answers):
+            return keras.losses.sparse_categorical_crossentropy(labels, answers)
+
+    weights = []
+    for loss in ("sparse_categorical_crossentropy", Same()):
+        model = models.mlp(digits.input_shape, digits.num_classes, hidden=(16,))
+        model.compile(keras.optimizers.SGD(0.1), loss)
+        weights.append(compress(model, Prune(0.5, max_steps=4), digits.train, verbose=False).model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    model.compile("sgd", Same(reduction="sum"))
+    with pytest.raises(ValueError, match="no tf_keras counterpart:\n  Same with reduction='sum', and not"):
+        compress(model, Prune(0.5), digits.train, verbose=False)
 
 
 def test_averaged_weights_names_of_outputs_and_metrics_as_strings_are_taken(digits):

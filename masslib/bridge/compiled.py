@@ -114,19 +114,27 @@ def _optimizer(value: dict[str, Any], learning_rate: float | None) -> Any:
 
 @contextmanager
 def own_losses(model: keras.Model) -> Iterator[None]:
-    """Let Keras find the loss functions of the user's own by name, as it must to copy a compiled model."""
+    """Let Keras find the losses of the user's own by name, as it must to copy a compiled model."""
     import keras
 
-    with keras.saving.custom_object_scope(_own_losses(model)):
+    own = _own_losses(model)
+    with keras.saving.custom_object_scope({k: v if inspect.isfunction(v) else type(v) for k, v in own.items()}):
         yield
 
 
 def _own_losses(model: keras.Model) -> dict[str, Any]:
-    """Functions are written by name only, but the model still holds those of its losses."""
+    """Losses are written by name only, but the model still holds those that are functions or objects."""
     import keras
 
-    functions = {loss.__name__: loss for loss in keras.tree.flatten(model.loss) if inspect.isfunction(loss)}
-    return {name: function for name, function in functions.items() if not hasattr(keras.losses, name)}
+    losses = [loss for loss in keras.tree.flatten(model.loss) if inspect.isfunction(loss) or _is_loss(loss)]
+    named = {loss.__name__ if inspect.isfunction(loss) else type(loss).__name__: loss for loss in losses}
+    return {name: loss for name, loss in named.items() if not hasattr(keras.losses, name)}
+
+
+def _is_loss(value: Any) -> bool:
+    import keras
+
+    return isinstance(value, keras.losses.Loss)
 
 
 def _losses(model: keras.Model) -> Callable[[Any], Any]:
@@ -134,9 +142,21 @@ def _losses(model: keras.Model) -> Callable[[Any], Any]:
 
     def translate(value: Any) -> Any:
         name = _function_name(value)
-        return own.get(name) or (_by_name(name, "losses") if name else twin_object(value))
+        loss = own.get(name or value["class_name"])
+        if _is_loss(loss):
+            return _as_function(loss)
+        return loss or (_by_name(name, "losses") if name else twin_object(value))
 
     return translate
+
+
+def _as_function(loss: keras.losses.Loss) -> Callable[[Any, Any], Any]:
+    """Return what a loss of the user's own computes for each row; tf_keras takes the mean of it."""
+    import keras
+
+    if loss.reduction != "sum_over_batch_size":
+        raise ValueError(f"{type(loss).__name__} with reduction={loss.reduction!r}, and not 'sum_over_batch_size'")
+    return lambda labels, answers: loss.call(keras.ops.cast(labels, loss.dtype), answers)
 
 
 def _metric(value: Any) -> Any:

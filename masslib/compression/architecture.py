@@ -32,8 +32,19 @@ def copied(model: keras.Model) -> keras.Model:
             copy = keras.models.clone_model(model, recursive=True)
     found = leaves(copy)
     for name, layer in leaves(model).items():
-        _copy_variables(found[name], layer)
+        if layer.variables:  # the names of inputs may differ
+            _copy_variables(found[name], layer)
     return copy
+
+
+def check_one_input(model: keras.Model) -> None:
+    """Raise unless a model has one input, as the rows of a `Subset` have one array."""
+    if len(model.inputs) != 1:
+        names = ", ".join(tensor.name for tensor in model.inputs)
+        raise ValueError(
+            f"model {model.name!r} has {len(model.inputs)} inputs ({names}), and a Subset has one array; steps that "
+            "need no data, such as Quantize('dynamic'), work without it"
+        )
 
 
 @dataclass(frozen=True)

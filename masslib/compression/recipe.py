@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from masslib import bridge, kernels
 from masslib.bridge.graph import check_model
-from masslib.compression.architecture import copied
+from masslib.compression.architecture import check_one_input, copied
 from masslib.compression.finetune import Tuner
 from masslib.compression.quantization import Quantize
 from masslib.compression.quantization_aware import QuantizeAware
@@ -203,6 +203,7 @@ def _as_subset(data: Any, model: keras.Model, steps: Sequence[Step]) -> Subset |
         return None
     if data is None:
         raise ValueError(f"{needing[0]!r} needs data; pass the training data as the third argument")
+    check_one_input(model)
     subset = as_subset(data)
     expected = tuple(model.inputs[0].shape[1:])
     if len(subset.input_shape) != len(expected) or any(

@@ -11,7 +11,7 @@ import numpy as np
 from masslib.bridge import support
 from masslib.bridge.equality import leaves
 from masslib.bridge.toolkit import quiet
-from masslib.compression.architecture import copied
+from masslib.compression.architecture import check_one_input, copied
 from masslib.evaluation import evaluate
 from masslib.progress import bar
 
@@ -143,6 +143,7 @@ def sensitivity(
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras 3 model, got {type(model).__name__}; of a Compressed pass its .model")
     copy = copied(model)
+    check_one_input(copy)
     kernels = _kernels(copy, technique, layers)
     judge = _Judge(copy, split, batch_size)
     baseline, rows = judge.accuracy(), {}

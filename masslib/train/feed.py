@@ -66,7 +66,7 @@ def feed(
     parts = replicas.count * accumulate
     weigh = _weigher(class_weight)
     if not isinstance(x, tf.data.Dataset):
-        subset = as_subset(x, y)
+        subset = _subset(x, y)
         # A part to accumulate has rows of all processes, so each of them needs the whole batch.
         dealt = replicas.workers > 1 and accumulate == 1
 
@@ -114,7 +114,7 @@ def feed(
     )
 
 
-def as_subset(x: Any, y: Any = None) -> Subset:
+def _subset(x: Any, y: Any = None) -> Subset:
     """Make a `Subset` of what was passed as x and y."""
     if isinstance(x, Subset):
         if y is not None:
@@ -133,7 +133,7 @@ def validation_batches(data: Any, batch_size: int) -> tf.data.Dataset | None:
         return data
     if isinstance(data, tuple) and len(data) != 2:
         raise ValueError(f"validation_data: expected a pair (x, y), got {len(data)} values")
-    subset = as_subset(*data) if isinstance(data, tuple) else as_subset(data)
+    subset = _subset(*data) if isinstance(data, tuple) else _subset(data)
     return subset.batches(batch_size, shuffle=False)
 
 
