@@ -86,16 +86,14 @@ def test_a_global_policy_a_missing_input_and_losses_that_are_scaled(tmp_path):
         model.build((None, 8, 8, 2))
         assert type(model.optimizer).__name__ == "LossScaleOptimizer" and model.inputs[0].dtype == "float16"
         small = compress(model, [PruneChannels(0.5, epochs=1), Prune(0.5, epochs=1)], (IMAGES, LABELS), verbose=False)
-        answers = [export.load(export.onnx(small, tmp_path / "a.onnx")).predict(IMAGES)]
-        answers += [export.load(export.tflite(small, tmp_path / "a.tflite")).predict(IMAGES)]
+        answers = export.load(export.tflite(small, tmp_path / "a.tflite")).predict(IMAGES)
     finally:
         keras.config.set_dtype_policy(before)
 
     computing = [layer for layer in small.model._flatten_layers() if layer.weights and hasattr(layer, "kernel")]
     assert len(computing) == 2 and {layer.compute_dtype for layer in computing} == {"float32"}
     assert small.model.inputs[0].dtype == "float32"
-    for some in answers:
-        np.testing.assert_allclose(some, small.model.predict(IMAGES, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(answers, small.model.predict(IMAGES, verbose=0), atol=1e-6)
 
 
 def test_a_layer_that_cannot_be_copied_is_listed():

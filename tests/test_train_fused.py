@@ -150,7 +150,7 @@ def test_images_of_whole_numbers_are_normalized():
     assert np.isfinite(fit(model, (IMAGES * 255).astype("uint8"), LABELS, verbose=0).history["loss"]).all()
 
 
-@pytest.mark.filterwarnings("ignore:Layer 'flatten'")  # it takes no masks, as Keras says
+@pytest.mark.filterwarnings("ignore:Layer 'flatten")  # it takes no masks, as Keras says
 def test_masked_images_are_normalized_by_keras():
     inputs = keras.Input((8, 8, 3))
     masked = keras.layers.Masking()(inputs)

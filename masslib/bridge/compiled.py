@@ -126,9 +126,11 @@ def _own_losses(model: keras.Model) -> dict[str, Any]:
     """Losses are written by name only, but the model still holds those that are functions or objects."""
     import keras
 
-    losses = [loss for loss in keras.tree.flatten(model.loss) if inspect.isfunction(loss) or _is_loss(loss)]
-    named = {loss.__name__ if inspect.isfunction(loss) else type(loss).__name__: loss for loss in losses}
-    return {name: loss for name, loss in named.items() if not hasattr(keras.losses, name)}
+    losses = keras.tree.flatten(model.loss)
+    functions = {loss.__name__: loss for loss in losses if inspect.isfunction(loss)}
+    functions = {name: function for name, function in functions.items() if not hasattr(keras.losses, name)}
+    objects = [loss for loss in losses if _is_loss(loss) and not type(loss).__module__.startswith("keras.")]
+    return functions | {type(loss).__name__: loss for loss in objects}
 
 
 def _is_loss(value: Any) -> bool:

@@ -57,7 +57,7 @@ def _copied(model: keras.Model) -> keras.Model:
         return keras.Input(batch_shape=tensor.shape, dtype=dtype, name=tensor.name)
 
     def copy(layer: Any) -> Any:
-        if isinstance(layer, keras.Model):
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
             return _copied(layer)
         return type(layer).from_config(_unmixed(layer.get_config()))
 

@@ -28,13 +28,12 @@ def saved_model(
 ) -> Path:
     """Write a model as a SavedModel folder, and check the folder against the model.
 
-    A model that computes in mixed precision does so in the folder as well; all other formats get it in float32.
     The signature `serving_default` takes a batch of any size. With labels there is `classify` beside it for models of
     images: it takes PNG or JPEG files as byte strings `(n,)`, decodes and resizes them and divides by 255 inside the
     graph, and answers `labels` and `probabilities` `(n, classes)`, the most probable first. TensorFlow loads the folder
     without masslib or Keras; `masslib.runtime.load` checks the checksums in `assets.extra/masslib.json` before it does.
     Where tensorflow-serving-api is installed (the extra `serving`), there are requests in `assets.extra` that warm up
-    TensorFlow Serving before the first user comes.
+    TensorFlow Serving before the first user comes. A model that computes in mixed precision does so in the folder, too.
 
     Args:
         model: A built Keras 3 model with one input and one output.
