@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -63,6 +64,16 @@ def test_the_predictor_takes_batches_of_any_size_and_many_threads(model, data, f
             assert found.dtype == "float32"
             np.testing.assert_allclose(found, model(data[0]), atol=most)
     assert measure.latency(files[precision], runs=20).threads == 1
+
+
+def test_a_model_in_mixed_precision_is_written_in_float32(tmp_path):
+    layers = [keras.layers.Dense(8, dtype="mixed_float16"), keras.layers.Dense(3, activation="softmax")]
+    mixed = keras.Sequential([keras.Input((4,)), *layers])
+    full = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(3, activation="softmax")])
+    full.set_weights(mixed.get_weights())
+    rows = np.random.default_rng(0).random((16, 4), "float32")
+    found = export.load(export.onnx(mixed, tmp_path / "mixed.onnx")).predict(rows)
+    np.testing.assert_allclose(found, full(rows), atol=1e-6)
 
 
 def test_int8_stores_bytes_and_labels_lie_inside(files):
