@@ -157,3 +157,11 @@ def test_masked_images_are_normalized_by_keras():
     x = keras.layers.BatchNormalization()(masked)
     outputs = keras.layers.Dense(4, activation="softmax")(keras.layers.Flatten()(x))
     assert _kernels(_compiled(keras.Model(inputs, outputs))) == 0
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'flatten")
+def test_of_two_calls_of_a_layer_the_masked_one_is_left_to_keras():
+    inputs = keras.Input((8, 8, 3))
+    layer = keras.layers.BatchNormalization()
+    x = keras.layers.Concatenate()([keras.layers.Flatten()(layer(x)) for x in (inputs, keras.layers.Masking()(inputs))])
+    assert _kernels(_compiled(keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x)))) == 1

@@ -20,9 +20,9 @@ def unmixed(model: keras.Model) -> keras.Model:
     """Return a model as it is, or an uncompiled float32 copy of one that computes in mixed precision.
 
     TFMOT and the converters know float32 only, which is also what the weights are kept in. The states of random layers
-    are not copied.
+    are not copied. Models of tf_keras are returned as they are.
     """
-    if not is_mixed(model):
+    if not any(map(_is_mixed, named_nodes(model).values())):
         return model
     with _float32_policy():
         copy = _copied(model)
@@ -30,18 +30,14 @@ def unmixed(model: keras.Model) -> keras.Model:
     return copy
 
 
-def is_mixed(model: keras.Model) -> bool:
-    """Whether some layer computes in another type than the one its weights are kept in."""
-    return any(_is_mixed(node) for node in named_nodes(model).values())
-
-
 def _is_mixed(layer: Any) -> bool:
+    """Whether a layer of Keras 3 computes in another type than the one its weights are kept in."""
     import keras
 
     if isinstance(layer, keras.layers.InputLayer) or not isinstance(layer, keras.layers.Layer):
         return False
     try:
-        return any(value in _MIXED for value in _strings(layer.get_config()))  # layers inside of it as well
+        return any(map(_names_mixed, keras.tree.flatten(layer.get_config())))  # layers inside of it as well
     except (TypeError, ValueError, NotImplementedError):  # it cannot be copied, which is told elsewhere
         return layer.compute_dtype != layer.variable_dtype
 
@@ -78,18 +74,12 @@ def _float32_policy() -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _strings(config: Any) -> Iterator[str]:
-    if isinstance(config, dict | list | tuple):
-        for value in config.values() if isinstance(config, dict) else config:
-            yield from _strings(value)
-    elif isinstance(config, str):
-        yield config
-
-
 def _unmixed(config: Any) -> Any:
     """Replace the names of mixed policies, wherever they stand: a layer may hold others, with their own."""
-    if isinstance(config, dict):
-        return {key: _unmixed(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return type(config)(map(_unmixed, config))
-    return "float32" if isinstance(config, str) and config in _MIXED else config
+    import keras
+
+    return keras.tree.map_structure(lambda value: "float32" if _names_mixed(value) else value, config)
+
+
+def _names_mixed(value: Any) -> bool:
+    return isinstance(value, str) and value in _MIXED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from masslib.bridge.compiled import own_losses
 from masslib.bridge.equality import leaves
 from masslib.bridge.graph import check_model
-from masslib.bridge.precision import is_mixed, unmixed
+from masslib.bridge.precision import unmixed
 from masslib.bridge.replay import functional
 
 if TYPE_CHECKING:
@@ -24,12 +24,11 @@ def copied(model: keras.Model) -> keras.Model:
     import keras
 
     with own_losses(model):
-        if is_mixed(model):
-            copy = unmixed(model)
-            if model.compiled:
-                copy.compile_from_config(model.get_compile_config())
-        else:
+        copy = unmixed(model)
+        if copy is model:
             copy = keras.models.clone_model(model, recursive=True)
+        elif model.compiled:
+            copy.compile_from_config(model.get_compile_config())
     found = leaves(copy)
     for name, layer in leaves(model).items():
         if layer.variables:  # the names of inputs may differ

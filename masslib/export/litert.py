@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from masslib.bridge.precision import unmixed
 from masslib.bridge.toolkit import quiet
 from masslib.export import int4, metadata, parity, preflight, savedmodel
 from masslib.files import BLANK_SEAL, replacing, seal
@@ -85,7 +86,7 @@ def tflite(
     if hasattr(model, "precision"):
         model, precision, calibration = model.model, model.precision, model.calibration
     aware = preflight.learned_ranges(model)
-    model = preflight.in_float32(model)
+    model = unmixed(model)
     precision = "int8" if aware else precision
     preflight.check_sparse(sparse, precision)
     if not aware and precision in _CALIBRATED:

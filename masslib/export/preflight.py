@@ -70,17 +70,10 @@ def plain_model(model: Any, precisions: tuple[str, ...], name: str) -> tuple[Any
         raise ValueError(
             f"{name} files can be {', '.join(precisions)}, not {precision}; use masslib.export.tflite for it"
         )
-    model = in_float32(model)
+    model = unmixed(model)
     if precision == "int8":
         return model, precision, check_calibration(calibration, tuple(model.inputs[0].shape[1:]))
     return model, precision, None
-
-
-def in_float32(model: Any) -> Any:
-    """Return a Keras 3 model that computes in mixed precision as one in float32, and any other as it is."""
-    import keras
-
-    return unmixed(model) if isinstance(model, keras.Model) else model
 
 
 def check_sparse(sparse: bool, precision: str) -> None:
