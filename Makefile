@@ -3,10 +3,11 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=420 --nbval-sanitize-with tests/nbval_sanitize.cfg
-# The tests of one file stay together, for they share what they have trained.
-TWO_AT_A_TIME := --numprocesses=2 --dist=loadfile
-# 02 leaves the network that 04 to 08 start from, so it must have ended before these begin.
-NOTEBOOKS_AS_TESTS := $(TWO_AT_A_TIME) --no-loadscope-reorder $(NBVAL)
+PYTEST := $(PYTHON) -m pytest -q
+# Two at a time. The tests of one file stay together, for they share what they have trained; files begin in the order given.
+BY_FILE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+QUICK := not slow and not exhaustive
+SLOW := slow and not exhaustive
 # The Pythons that TensorFlow 2.21 has wheels for, the tested one first
 PYTHONS := python3.11 python3.12 python3.13 python3 python
 
@@ -19,30 +20,36 @@ export TF_ENABLE_ONEDNN_OPTS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run lab test test-all lint render docs bench clean
+.PHONY: help install run run-all lab test test-slow test-all lint render docs bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 install: $(VENV)/.installed  ## create .venv with everything in it
 
-run: install  ## execute the notebooks in order; copies, models and the comparison go to build/; NOTEBOOKS="00" for some
-	@$(PYTHON) tools/notebooks.py run $(NOTEBOOKS)
+run: install  ## execute the tour; its copy, models and comparison go to build/; NOTEBOOKS="02 05" for other notebooks
+	@$(PYTHON) tools/notebooks.py run $(or $(NOTEBOOKS),00)
+
+run-all: install  ## execute all notebooks in order
+	@$(PYTHON) tools/notebooks.py run
 
 lab: install  ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab notebooks
 
-test: lint  ## ruff, the unit tests but the slow ones, and every notebook against its outputs
-	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) -m "not alone and not slow" --doctest-modules masslib tests
-	@$(PYTHON) -m pytest -q -m "alone and not slow" tests
-	@$(PYTHON) -m pytest -q $(NOTEBOOKS_AS_TESTS) notebooks/0[0-2]*.ipynb
-	@$(PYTHON) -m pytest -q $(NOTEBOOKS_AS_TESTS) notebooks/0[3-9]*.ipynb
+test: lint  ## ruff, the quick tests, and the tour against its outputs
+	@$(PYTEST) $(BY_FILE) -m "not alone and $(QUICK)" $(NBVAL) notebooks/00*.ipynb tests
+	@$(PYTEST) -m "alone and $(QUICK)" tests
 
-test-all: lint  ## the same with the slow tests
-	@$(PYTHON) -m pytest -q $(TWO_AT_A_TIME) -m "not alone" --doctest-modules masslib tests
-	@$(PYTHON) -m pytest -q -m alone tests
-	@$(PYTHON) -m pytest -q $(NOTEBOOKS_AS_TESTS) notebooks/0[0-2]*.ipynb
-	@$(PYTHON) -m pytest -q $(NOTEBOOKS_AS_TESTS) notebooks/0[3-9]*.ipynb
+# 02 leaves the network that 04 to 08 start from, so it must have ended before these begin.
+test-slow: install  ## what CI runs besides: the slow tests, and the other notebooks against their outputs
+	@$(PYTEST) $(BY_FILE) -m "not alone and $(SLOW)" --doctest-modules masslib tests
+	@$(PYTEST) -m "alone and $(SLOW)" tests
+	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[12]*.ipynb
+	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[3-9]*.ipynb
+
+test-all: test test-slow  ## both, and every variant; an hour or two
+	@$(PYTEST) --numprocesses=2 --dist=worksteal -m "not alone and exhaustive" tests
+	@$(PYTEST) -m "alone and exhaustive" tests
 
 lint: install
 	@$(PYTHON) -m ruff check --quiet .

@@ -1,14 +1,28 @@
-"""Settings of the test process, made before TensorFlow starts."""
+"""Settings of the processes that run tests."""
 
 import pytest
-import tensorflow as tf
 
-# So that two replicas can be tested beside one. The default strategy uses the first of the two.
-(_cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(_cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-# Bits depend on the number of threads.
-tf.config.threading.set_intra_op_parallelism_threads(2)
-tf.config.threading.set_inter_op_parallelism_threads(2)
+
+def pytest_configure(config):
+    """Set up TensorFlow before it starts; a process that only hands out tests to others does without."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import tensorflow as tf
+
+    # So that two replicas can be tested beside one. The default strategy uses the first of the two.
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    # Bits depend on the number of threads.
+    tf.config.threading.set_intra_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the examples of the docstrings, which cannot do so themselves; together they take a minute."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import masslib
 from masslib import Compressed, export, measure
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_formulas(tmp_path):
     image = keras.Input((9, 9, 3))
     x = layers.Conv2D(4, 3, padding="same", strides=3)(image)  # (3, 3, 4)

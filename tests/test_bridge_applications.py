@@ -1,4 +1,4 @@
-"""Every network of keras.applications goes to tf_keras and back: three in `make test`, all in `make test-all`."""
+"""Every network of keras.applications goes to tf_keras and back: some in `make test-slow`, all in `make test-all`."""
 
 import inspect
 
@@ -15,7 +15,7 @@ NETWORKS = sorted(
 )
 _SIZES = (32, 48, 64, 71, 75, 96, 224)
 # The smallest network that has what others lack: operations between layers, LayerScale
-_QUICK = ("MobileNetV3Small", "ConvNeXtTiny")
+_FEW = ("MobileNetV3Small", "ConvNeXtTiny")
 # With these weights a change in the last bit of the images changes the answers of these by as much as the bridge does.
 _MULTIPLIES_ROUNDINGS = ("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L")
 
@@ -68,8 +68,9 @@ def test_the_list_is_whole():
     assert {"VGG16", "NASNetLarge", "ConvNeXtXLarge", "InceptionResNetV2", "MobileNetV3Large"} <= set(NETWORKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in _QUICK else pytest.mark.slow) for name in NETWORKS]
+    "name", [pytest.param(name, marks=() if name in _FEW else pytest.mark.exhaustive) for name in NETWORKS]
 )
 def test_every_network_goes_to_tf_keras_and_back(name):
     difference = _there_and_back(name)
@@ -78,7 +79,7 @@ def test_every_network_goes_to_tf_keras_and_back(name):
         assert difference <= bridge.TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", _MULTIPLIES_ROUNDINGS)
 def test_a_network_that_multiplies_roundings_is_equal_in_float64(name, float64):
     assert _there_and_back(name) <= bridge.TOLERANCE

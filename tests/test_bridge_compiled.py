@@ -70,6 +70,7 @@ def _sparse(name: str) -> bool:
     return name.startswith("Sparse") or name in ("IoU", "MeanIoU")
 
 
+@pytest.mark.slow
 def test_every_loss_gives_the_same_number_or_is_named():
     losses = {name: loss for name, loss in _all("losses").items() if name not in _LACKING["losses"]}
     assert len(losses) > 15
@@ -83,6 +84,7 @@ def test_every_loss_gives_the_same_number_or_is_named():
         assert theirs[f"{head}_loss"] == pytest.approx(ours[f"{head}_loss"], rel=1e-4), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparse", [True, False])
 def test_every_metric_gives_the_same_number_or_is_named(sparse):
     metrics = {name: metric for name, metric in _all("metrics").items() if name not in _LACKING["metrics"]}

@@ -111,6 +111,7 @@ def test_a_registration_that_does_not_fit_is_refused():
         bridge.to_tf_keras(model, custom_layers={Doubled: lambda layer: TwinOfDoubled(2)})
 
 
+@pytest.mark.slow
 def test_a_carried_layer_trains_and_comes_back():
     x, y = _images()
     model = _model(Gain(name="gain"))
@@ -136,6 +137,7 @@ def test_a_frozen_layer_stays_frozen():
         assert (a == b).all()
 
 
+@pytest.mark.slow
 def test_a_recipe_with_custom_layers_ends_in_a_file(tmp_path):
     x, y = _images()
     model = _model(Gain(name="gain"))

@@ -89,6 +89,7 @@ def _augmented_image():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [_text, _encoder_and_decoder, _transformer, _table, _operations, _sequence, _augmented_image],
@@ -130,6 +131,7 @@ def test_a_quantized_layer_is_refused_with_the_reason():
         bridge.to_tf_keras(model)
 
 
+@pytest.mark.slow
 def test_training_is_left_to_the_model():
     """Keras 3 notes the default of a layer in its graph; tf_keras would obey it, and never drop out or augment."""
     model = _sequential((200, 3), layers.GaussianNoise(1.0), layers.GRU(4, return_sequences=True, dropout=0.5))

@@ -33,7 +33,7 @@ def _model(policy):
     return model
 
 
-@pytest.fixture(scope="module", params=["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.exhaustive)])
 def pair(request):
     """The model in mixed precision, and the same in float32."""
     mixed, full = _model(request.param), _model("float32")
@@ -56,6 +56,7 @@ def test_it_comes_back_in_its_own_precision(pair):
     np.testing.assert_array_equal(back.predict(IMAGES, verbose=0), mixed.predict(IMAGES, verbose=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     [

@@ -14,6 +14,7 @@ def model(digits):
     return model
 
 
+@pytest.mark.slow
 def test_every_figure_is_that_of_the_file(model, digits, tmp_path):
     recipes = {"int8": Quantize("int8"), "pruned 80%": [Prune(0.8, epochs=2), Quantize("dynamic")]}
     report = compare(model, recipes, digits, folder=tmp_path, verbose=False)
@@ -39,6 +40,7 @@ def test_every_figure_is_that_of_the_file(model, digits, tmp_path):
     assert table.loc["pruned 80%", "times_smaller"] > 8 > table.loc["int8", "times_smaller"] > 3
 
 
+@pytest.mark.slow
 def test_recipes_share_what_they_begin_with_and_end_as_alone(model, digits, tmp_path, monkeypatch):
     prune, cluster = Prune(0.8, max_steps=8), Cluster(8, max_steps=4)
     recipes = {
@@ -59,7 +61,7 @@ def test_recipes_share_what_they_begin_with_and_end_as_alone(model, digits, tmp_
     np.testing.assert_array_equal(*answers)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_recipes_that_rebuild_the_model_stand_beside_the_others(model, digits):
     student = models.mlp(digits.input_shape, digits.num_classes, hidden=(24,))
     distill = Distill(student, epochs=10, learning_rate=0.01)

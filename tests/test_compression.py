@@ -173,6 +173,7 @@ def test_data_and_models_that_do_not_fit_are_refused(trained, digits):
         compress(models.mlp((8, 8, 1), 10), Prune(0.5), digits.train, verbose=False)
 
 
+@pytest.mark.slow
 def test_every_training_step_is_traced_once(digits):
     eager = []
 
@@ -188,6 +189,7 @@ def test_every_training_step_is_traced_once(digits):
     assert eager.count(False) == len(recipe)
 
 
+@pytest.mark.slow
 def test_every_step_takes_a_loss_of_the_users_own(digits):
     def own_loss(labels, answers):
         return keras.losses.sparse_categorical_crossentropy(labels, answers)

@@ -184,6 +184,7 @@ def test_the_channels_of_least_importance_go(digits, importance):
     np.testing.assert_array_equal(small.model.get_layer("norm").get_weights()[0], scale[expected])
 
 
+@pytest.mark.slow
 def test_the_file_has_fewer_channels_and_later_steps_follow(digits, tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input(digits.input_shape)

@@ -21,7 +21,9 @@ RECIPES = {
     "prune-cluster-aware": [PRUNE, CLUSTER, AWARE],
 }
 
-QUICK = ("prune-cluster-aware",)
+FEW = ("prune-cluster-aware",)
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def _accuracy(answers, labels):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RECIPES]
+    "name", [pytest.param(name, marks=() if name in FEW else pytest.mark.exhaustive) for name in RECIPES]
 )
 def test_the_file_keeps_what_every_step_has_won(trained, digits, file_of, name):
     recipe, path = RECIPES[name], file_of(name)

@@ -76,6 +76,7 @@ def test_a_student_learns_from_its_teacher_alone(teacher, student, digits, tmp_p
     assert (again.steps[0].alpha, again.steps[0].epochs, again.steps[1]) == (1, 12, small.steps[1])
 
 
+@pytest.mark.slow
 def test_labels_have_the_rest_of_the_weight(teacher, digits):
     """Of a teacher that knows nothing only the labels can teach."""
     ignorant = keras.models.clone_model(teacher)
@@ -106,6 +107,7 @@ def _images(channels):
     )
 
 
+@pytest.mark.slow
 def test_layers_of_the_student_become_like_those_of_the_teacher(digits):
     keras.utils.set_random_seed(0)
     model, student = _images(16), _images(8)

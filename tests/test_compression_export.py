@@ -63,6 +63,7 @@ def test_a_quantization_aware_model_of_tfmot_becomes_int8(model, tmp_path):
     assert set(table["dtype"]) == {"int8", "int32"}
 
 
+@pytest.mark.slow
 def test_the_sparse_encoding_is_exact_and_small_for_float_only(model, data, tmp_path):
     small = compress(model, Prune(0.8, min_share=0, max_steps=9), data, batch_size=32, verbose=False)
     plain = export.tflite(small, tmp_path / "plain.tflite")

@@ -70,6 +70,7 @@ def test_no_more_is_kept_than_was_asked_for(model, digits, settings, lost):
         assert squares[rank:].sum() <= lost * squares.sum() < squares[rank - 1 :].sum()
 
 
+@pytest.mark.slow
 def test_named_layers_get_their_own_rank_and_the_file_has_it(model, digits, tmp_path):
     small = compress(model, LowRank({"dense": 5, "twice": 9}, max_steps=2), digits.train, verbose=False)
     assert small.skipped["dilated"].endswith("is not named")
@@ -84,7 +85,7 @@ def test_named_layers_get_their_own_rank_and_the_file_has_it(model, digits, tmp_
     np.testing.assert_array_equal(again.model(x, training=False), small.model(x, training=False))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_fine_tuning_recovers_and_later_steps_follow(digits, tmp_path):
     model = models.mlp(digits.input_shape, digits.num_classes)
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -102,6 +103,7 @@ def test_fine_tuning_recovers_and_later_steps_follow(digits, tmp_path):
     assert np.mean(np.argmax(export.load(path).predict(x), 1) == y) > 0.8
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_bits(model, digits):
     first, again = (
         compress(model, [LowRank(8, max_steps=3), Quantize("dynamic")], digits.train, verbose=False) for _ in "ab"

@@ -7,6 +7,7 @@ from masslib import Prune, bridge, compress, fit, models
 from masslib.bridge.toolkit import tfmot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["polynomial", "constant"])
 def test_the_weights_are_those_that_tfmot_alone_leaves(digits, schedule):
     model = models.mlp(digits.input_shape, digits.num_classes)

@@ -7,6 +7,8 @@ import pytest
 import masslib
 from masslib import Cluster, Distill, LowRank, Prune, PruneChannels, QuantizeAware, compress, export, measure, models
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def mirrored():

@@ -50,7 +50,7 @@ NAMES = ("Distill", "PruneChannels", "LowRank", "Prune", "Cluster", "Quantize", 
 RECIPES = [(name,) for name in NAMES] + [
     pair for pair in itertools.combinations(NAMES, 2) if pair != ("Quantize", "QuantizeAware")
 ]
-QUICK = {("resnet", "PruneChannels", "Quantize"), ("mlp", "LowRank", "Prune")}
+FEW = {("resnet", "PruneChannels", "Quantize"), ("mlp", "LowRank", "Prune")}
 
 
 def _step(name, kind):
@@ -70,9 +70,8 @@ def _step(name, kind):
 def _cases():
     for kind in NETWORKS:
         for recipe in RECIPES:
-            quick = (kind, *recipe) in QUICK
-            marks = [] if quick else [pytest.mark.slow]
-            yield pytest.param(kind, recipe, marks=marks, id=f"{kind}-{'-'.join(recipe)}")
+            mark = pytest.mark.slow if (kind, *recipe) in FEW else pytest.mark.exhaustive
+            yield pytest.param(kind, recipe, marks=mark, id=f"{kind}-{'-'.join(recipe)}")
 
 
 @pytest.fixture(scope="module")

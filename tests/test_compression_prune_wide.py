@@ -33,6 +33,7 @@ def _accuracy(model, data):
     return np.mean(np.argmax(model(x, training=False), 1) == y)
 
 
+@pytest.mark.slow
 def test_each_layer_gets_its_own_sparsity_also_in_the_file(pruned, tmp_path):
     wanted = {"conv1": 0.25, "dense1": 0.9}
     small = pruned(Prune(wanted, **QUICK))
@@ -46,7 +47,8 @@ def test_each_layer_gets_its_own_sparsity_also_in_the_file(pruned, tmp_path):
     assert largest["zeros"] == pytest.approx(0.9, abs=0.005)
 
 
-@pytest.mark.parametrize("importance", [pytest.param("magnitude", marks=pytest.mark.slow), "taylor"])
+@pytest.mark.slow
+@pytest.mark.parametrize("importance", [pytest.param("magnitude", marks=pytest.mark.exhaustive), "taylor"])
 def test_one_threshold_for_all_kernels_reaches_the_sparsity_together(trained, digits, pruned, importance):
     small = pruned(Prune(0.8, scope="global", importance=importance, min_share=0, max_steps=60, learning_rate=1e-3))
     zeros = _zeros(small)
@@ -58,6 +60,7 @@ def test_one_threshold_for_all_kernels_reaches_the_sparsity_together(trained, di
     assert _accuracy(small.model, digits.test) > _accuracy(trained, digits.test) - 0.15
 
 
+@pytest.mark.slow
 def test_taylor_prunes_what_does_not_change_the_loss(digits):
     """Large weights on inputs that are always zero go first; by magnitude they would stay."""
     model = models.mlp((8,), 2, hidden=())
@@ -79,6 +82,7 @@ def test_taylor_prunes_what_does_not_change_the_loss(digits):
     assert (_kernel(by_size, name) == 0)[:4].all()
 
 
+@pytest.mark.slow
 def test_two_in_four_consecutive_inputs_are_zero(pruned, tmp_path):
     small = pruned(Prune(0.5, pattern="2:4", **QUICK))
     assert "conv1" in small.skipped
@@ -103,6 +107,7 @@ def test_whole_blocks_of_dense_kernels_are_zero(pruned):
     assert np.mean(blocks == 0) == pytest.approx(0.75, abs=0.01)
 
 
+@pytest.mark.slow
 def test_each_layer_gets_its_own_number_of_clusters(pruned):
     small = pruned(Cluster({"conv2": 32, "dense1": 8}, **QUICK))
     assert small.skipped.keys() == {"conv1", "dense2"}
@@ -111,7 +116,7 @@ def test_each_layer_gets_its_own_number_of_clusters(pruned):
 
 
 @pytest.mark.parametrize(
-    "constraint", [pytest.param("max_norm", marks=pytest.mark.slow), keras.constraints.MaxNorm(0.5)]
+    "constraint", [pytest.param("max_norm", marks=pytest.mark.exhaustive), keras.constraints.MaxNorm(0.5)]
 )
 def test_constrained_kernels_stay_within_bounds(pruned, constraint):
     limit = 2 if constraint == "max_norm" else 0.5
@@ -122,7 +127,7 @@ def test_constrained_kernels_stay_within_bounds(pruned, constraint):
     assert small.model.get_layer("dense1").kernel_constraint is None
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_other_steps_obey_constraints_too(pruned):
     aware = pruned(QuantizeAware(constraint="non_neg", **QUICK))
     (kernel,) = [w.numpy() for w in aware.model.weights if "dense1/kernel:" in w.name]
@@ -180,7 +185,7 @@ def test_unknown_layers_are_refused_with_those_there_are(pruned):
         pruned(Cluster({"conv9": 8}))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_replicas_prune_by_taylor_and_obey_constraints(digits):
     with masslib.strategy("mirrored").scope():
         model = models.mlp(digits.input_shape, digits.num_classes, hidden=(32,))

@@ -30,6 +30,7 @@ def found(model, digits, tmp_path_factory):
     return search(model, digits, 0.05, budget=5, folder=tmp_path_factory.mktemp("search") / "kept", **QUICK)
 
 
+@pytest.mark.slow
 def test_the_best_is_the_smallest_that_was_accepted_and_every_figure_is_that_of_the_file(found, model, digits):
     table = found.table
     assert len(table) == 6
@@ -45,18 +46,21 @@ def test_the_best_is_the_smallest_that_was_accepted_and_every_figure_is_that_of_
     assert found.stopped == "the budget of trials is used"
 
 
+@pytest.mark.slow
 def test_the_best_model_makes_the_best_file(found, digits, tmp_path):
     path = export.tflite(found.best, tmp_path / "again.tflite")
     x, _ = digits.test[:]
     np.testing.assert_array_equal(export.load(path).predict(x), export.load(found.file).predict(x))
 
 
+@pytest.mark.slow
 def test_it_is_shown_and_drawn(found):
     assert str(found).startswith(f"best: {found.name}; test accuracy 0.")
     assert "<table" in found._repr_html_() and "int8" in found._repr_html_()
     assert found.plot().axes[0].get_ylabel() == "Validation accuracy"
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped(found, model, digits, monkeypatch):
     folder = found.file.parent.parent
     made = []
@@ -70,12 +74,14 @@ def test_it_goes_on_where_it_was_stopped(found, model, digits, monkeypatch):
     assert list(fewer.table.index) == ["float", "dynamic", "int8"]
 
 
+@pytest.mark.slow
 def test_two_searches_do_not_share_a_folder(found, model, digits):
     folder = found.file.parent.parent
     with lock(folder), pytest.raises(RuntimeError, match="is in use by process"):
         search(model, digits, 0.05, folder=folder, **QUICK)
 
 
+@pytest.mark.slow
 def test_an_interrupt_returns_the_best_so_far(model, digits, monkeypatch):
     make, made = compression.searching.trials.Folder.make, []
 
@@ -115,6 +121,7 @@ def test_the_time_is_limited(model, digits):
     assert list(found.table.index) == ["float"]
 
 
+@pytest.mark.slow
 def test_other_searches_and_damage_are_refused(found, model, digits, tmp_path):
     folder = found.file.parent.parent
     with pytest.raises(ValueError, match="holds a search with another max_drop, objective; pass another folder"):
@@ -193,6 +200,7 @@ def test_families_without_a_success_take_turns_the_strongest_first():
     assert [trial.strength for trial in tried] == [0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
 
 
+@pytest.mark.slow
 def test_stronger_recipes_prune_every_layer_at_least_as_much(found):
     sparsities = [candidates.sparsities(found.sensitivity, strength) for strength in (0.0, 0.3, 0.6, 1.0)]
     for gentle, strong in zip(sparsities, sparsities[1:], strict=False):
@@ -200,7 +208,7 @@ def test_stronger_recipes_prune_every_layer_at_least_as_much(found):
     assert sum(sparsities[0].values()) < sum(sparsities[-1].values())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("objective, column", [("latency", "times_faster"), ("flops", "mflops")])
 def test_operations_and_time_are_saved_by_other_recipes(digits, objective, column):
     model = models.mlp(digits.input_shape, digits.num_classes)

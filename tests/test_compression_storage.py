@@ -13,6 +13,7 @@ def model(digits):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [

@@ -40,12 +40,13 @@ LAYERS = {
 }
 
 
-SLOW = ("flip", "shift, rotate, zoom", "noise")
+EXHAUSTIVE = ("flip", "shift, rotate, zoom", "noise")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in LAYERS]
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive) if name in EXHAUSTIVE else name for name in LAYERS]
 )
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*left out of every epoch")
 def test_a_row_meets_the_same_fate_wherever_it_stands(name):
     layer = LAYERS[name]()
@@ -130,6 +131,7 @@ def test_layers_that_cannot_be_repeated_are_refused(layer, error, words):
         SUBSET.batches(4, augment=layer())
 
 
+@pytest.mark.slow
 def test_many_datasets_can_be_made_without_a_warning_of_tensorflow(caplog):
     logger = tf.get_logger()
     logger.addHandler(caplog.handler)

@@ -230,6 +230,7 @@ def test_an_import_that_never_ends(modules):
     assert seen == {}
 
 
+@pytest.mark.slow
 def test_this_installation_is_in_order():
     """The whole command, with the real imports."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}

@@ -42,6 +42,7 @@ def test_the_last_rows_are_mean_and_sample_deviation(table):
     np.testing.assert_allclose(table.loc["std"], folds.std(axis=0, ddof=1))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_table_from_arrays_too(digits):
     first = cross_validate(build, digits, folds=2, verbose=False)
     pd.testing.assert_frame_equal(cross_validate(build, digits[:], folds=2, verbose=False), first)

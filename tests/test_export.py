@@ -58,6 +58,7 @@ def test_the_seal_survives_a_plain_runtime(model, data, tmp_path):
     np.testing.assert_allclose(answer, model(data[0]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_saved_model_needs_neither_masslib_nor_keras(model, data, tmp_path):
     path = export.saved_model(model, tmp_path / "saved")
     np.save(tmp_path / "x.npy", data[0])
@@ -99,6 +100,7 @@ def test_wrong_arguments_are_refused(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_words_go_in_as_integers_and_an_output_may_have_a_name(tmp_path):
     words = keras.Input((6,), dtype="int32")
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(1000, 4)(words))

@@ -20,6 +20,7 @@ def model(digits):
     return model
 
 
+@pytest.mark.slow
 @needs_extra
 def test_kernels_have_four_bits_and_the_file_runs(model, digits, tmp_path):
     steps = [Prune(0.6, max_steps=40, learning_rate=1e-3), Quantize("int4")]

@@ -47,6 +47,7 @@ def test_a_file_without_labels_has_none(model, tmp_path):
     assert (export.inspect(path).labels, export.inspect(path).description) == (None, "alone")
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes(model, tmp_path):
     paths = [export.tflite(model, tmp_path / f"{name}.tflite", labels=LABELS, description="x") for name in "ab"]
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -69,6 +70,7 @@ def test_labels_that_name_nothing_are_refused(model, tmp_path, write, labels, er
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_has_no_open_dimension(model, rows, tmp_path):
     aware = tfmot().quantization.keras.quantize_model(bridge.to_tf_keras(model))
     aware.compile("sgd", "mse")

@@ -17,6 +17,7 @@ def data():
     return np.random.default_rng(0).random((96, 16), "float32"), np.arange(96) % 3
 
 
+@pytest.mark.slow
 def test_each_figure_is_what_numpy_says(model, data, tmp_path):
     path = export.tflite(compress(model, Quantize("int8"), data), tmp_path / "int8.tflite")
     table = export.agreement(model, {"int8": path, "same": model}, data)

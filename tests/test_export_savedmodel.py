@@ -36,6 +36,7 @@ def photos():
     return np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
 
 
+@pytest.mark.slow
 def test_photos_in_files_get_labels_from_a_program_with_tensorflow_only(model, photos, tmp_path):
     path = export.saved_model(model, tmp_path / "model", version=3, labels=LABELS)
     assert path == tmp_path / "model" / "3"

@@ -24,8 +24,9 @@ def model(splits):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("objective", "column"), [("latency", "median_ms"), pytest.param("size", "size_kb", marks=pytest.mark.slow)]
+    ("objective", "column"), [("latency", "median_ms"), pytest.param("size", "size_kb", marks=pytest.mark.exhaustive)]
 )
 def test_the_winner_is_the_best_of_what_is_allowed(model, splits, tmp_path, objective, column):
     result = export.fastest(model, splits, tmp_path, objective=objective, max_drop=0.02, verbose=False)
@@ -43,6 +44,7 @@ def test_the_winner_is_the_best_of_what_is_allowed(model, splits, tmp_path, obje
     assert ("chosen" in repr(result)) and (installed or "not made: O" in result._repr_html_())
 
 
+@pytest.mark.slow
 def test_without_a_folder_the_files_live_as_long_as_the_result(model, splits, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = export.fastest(model, splits, max_drop=1, verbose=False)

@@ -31,12 +31,14 @@ def _errors(code: str, choice: str | None = None) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("choice", "on"), [(None, True), ("0", False)])
 def test_tensorflow_gets_its_faster_kernels_unless_told_otherwise(choice, on):
     log = _errors("import masslib, tensorflow", choice)
     assert (_ON in log) == on, log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [None, "0"])
 def test_fit_says_once_that_masslib_came_too_late_where_it_matters(choice):
     log = _errors("import tensorflow, masslib, numpy" + _FIT, choice)

@@ -112,6 +112,7 @@ def test_a_killed_worker_ends_the_group_at_once(tmp_path):
     assert _gone(_pids(tmp_path, 2).values())
 
 
+@pytest.mark.slow
 def test_a_frozen_worker_is_warned_of_and_then_given_up(tmp_path):
     def work():
         _sign_in(tmp_path)

@@ -51,6 +51,7 @@ def _results(folder):
         return [file[name] for name in file.files]
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_streams_what_rank_0_prints(script, tmp_path):
     process = _launch("--workers", 2, "--threads", 1, "--logs", tmp_path / "logs", script, tmp_path / "ckpt", 1)
     out, err = process.communicate(timeout=120)
@@ -118,7 +119,7 @@ def _on(hosts, number, script, *arguments, restarts=0):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_same_script_runs_on_two_hosts_and_survives_a_pulled_cable(hosts, script, tmp_path):
     """The checkpoints of one host are not seen by the other, as without a common file system."""
     calm = [_on(hosts, number, script, tmp_path / f"calm{number}", 4) for number in (0, 1)]
@@ -143,7 +144,7 @@ def test_the_same_script_runs_on_two_hosts_and_survives_a_pulled_cable(hosts, sc
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_sigterm_to_one_host_ends_both_with_a_checkpoint(hosts, script, tmp_path):
     both = [_on(hosts, number, script, tmp_path / f"host{number}", 40) for number in (0, 1)]
     end = time.monotonic() + 120

@@ -7,7 +7,7 @@ import masslib
 from masslib.train import scaled_schedule
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_small_cnn_learns_fashion_mnist():
     splits = masslib.data.load("fashion_mnist")
     epochs, batch_size = 5, 128

@@ -223,6 +223,7 @@ def test_cleaning_normalizes_ids_counts_and_metadata():
     assert notebook.cells[-1].execution_count == 2
 
 
+@pytest.mark.slow
 def test_rendering_runs_in_the_folder_of_the_notebook_and_gives_the_same_bytes_twice(checkout, capfd):
     notebook = good_notebook()
     notebook.cells[3].source = (

@@ -64,7 +64,7 @@ def test_truncated_files_are_refused(files, tmp_path, name):
             export.load(path)
 
 
-@pytest.mark.parametrize("flips", [12, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", [12, pytest.param(150, marks=pytest.mark.exhaustive)])
 def test_flipped_files_of_strangers_never_end_the_process(files, tmp_path, flips):
     """Without a checksum a flipped weight cannot be seen; whatever else is flipped must not reach this process."""
     content = (files / "foreign.tflite").read_bytes()

@@ -216,6 +216,7 @@ def test_wrong_models_are_refused(digits):
         masslib.fit(_compiled(), digits.train.batches(32), [1])
 
 
+@pytest.mark.slow
 def test_class_weights_and_augmentation_take_part(digits):
     """As in Keras: the weight of a row is that of its class, times its own."""
     x, y = digits.test[:]
@@ -242,6 +243,7 @@ def test_class_weights_and_augmentation_take_part(digits):
         masslib.fit(_compiled(), masks, class_weight=weights)
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains(digits):
     model = keras.Sequential(
         [

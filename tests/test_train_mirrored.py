@@ -44,12 +44,12 @@ def _trained(strategy, digits, optimizer, dtype="float64", normalized=True, **op
     "optimizer",
     [
         lambda: keras.optimizers.SGD(0.1, momentum=0.9, clipnorm=0.5),
-        lambda: keras.optimizers.Adam(global_clipnorm=0.5),
-        pytest.param(lambda: keras.optimizers.AdamW(weight_decay=0.01), marks=pytest.mark.slow),
+        pytest.param(lambda: keras.optimizers.Adam(global_clipnorm=0.5), marks=pytest.mark.slow),
+        pytest.param(lambda: keras.optimizers.AdamW(weight_decay=0.01), marks=pytest.mark.exhaustive),
     ],
     ids=["sgd", "adam", "adamw"],
 )
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_two_replicas_equal_one_in_float64(digits, mirrored, optimizer, accumulate):
     """Two x 64 rows against one x 128, an epoch long, clipping included."""
     results = [
@@ -63,6 +63,7 @@ def test_two_replicas_equal_one_in_float64(digits, mirrored, optimizer, accumula
         np.testing.assert_allclose(values, found[name], rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_replicas_equal_one_in_float32(digits, mirrored):
     """After 20 SGD steps, without BatchNormalization."""
     options = {"dtype": "float32", "normalized": False, "epochs": 2}
@@ -85,6 +86,7 @@ def test_accumulating_gives_the_result_of_the_whole_batch(digits):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_replicas_draw_different_dropout_masks_and_agree_on_statistics(digits, mirrored):
     with mirrored.scope():
         model = models.small_cnn((8, 8, 1), 10)
@@ -158,6 +160,7 @@ def test_datasets_are_cut_to_whole_parts(digits, mirrored):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_the_bits_do_not_depend_on_how_many_steps_a_call_runs(digits, mirrored):
     """A callback that looks at every batch makes each step a call of its own."""
     weights = []

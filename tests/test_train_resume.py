@@ -39,7 +39,8 @@ def _start(folder, replicas):
     return subprocess.Popen([sys.executable, "-c", _TRAIN, str(folder), str(replicas)], stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_killed_and_resumed_the_weights_differ_by_exactly_zero(tmp_path, replicas):
     assert _start(tmp_path / "undisturbed", replicas).wait(120) == 0
     process = _start(tmp_path / "killed", replicas)
@@ -83,7 +84,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 6, 7, 11])
+@pytest.mark.parametrize("steps", [5, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 2, 6, 7, 11))])
 def test_it_resumes_from_any_save_point(digits, tmp_path, steps):
     whole = _compiled()
     expected = _fit(whole, digits, tmp_path / "whole", save_every=1).history
@@ -145,6 +146,7 @@ class Poison(keras.callbacks.Callback):
             self.model.set_weights(weights)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_restores_or_is_ignored(digits, tmp_path):
     with pytest.warns(
         RuntimeWarning, match="loss or weights are not finite in epoch 2 .*the training stops; a lower learning rate"

@@ -77,7 +77,8 @@ def one_worker(tmp_path_factory):
     return masslib.launch(_equality, [str(tmp_path_factory.mktemp("one"))], workers=1, threads=1)[0]
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
 def test_several_workers_equal_one_in_float64(tmp_path, one_worker, workers):
     expected = one_worker
     ranks = masslib.launch(_equality, [str(tmp_path)], workers=workers, threads=1)
@@ -100,7 +101,7 @@ def _in_float32():
     return plain.get_weights(), half.get_weights(), history, int(plain.optimizer.iterations.numpy())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_float32_agrees_after_20_steps_and_a_float16_wire_stays_near():
     one = masslib.launch(_in_float32, workers=1, threads=1)[0]
     two = masslib.launch(_in_float32, workers=2, threads=1)
@@ -167,7 +168,7 @@ def _send(rank, number):
     return lambda pids: os.kill(pids[rank], number)
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.exhaustive), 1])
 def test_killed_and_started_again_the_weights_differ_by_exactly_zero(tmp_path, undisturbed, capsys, rank):
     thread = _when_saved(tmp_path, 42, _send(rank, signal.SIGKILL))
     found = masslib.launch(_exactly, [str(tmp_path / "ckpt"), str(tmp_path)], workers=2, threads=1, max_restarts=1)
@@ -176,6 +177,7 @@ def test_killed_and_started_again_the_weights_differ_by_exactly_zero(tmp_path, u
     _check_exact(found, undisturbed)
 
 
+@pytest.mark.slow
 def test_sigterm_makes_one_common_checkpoint_and_ends_all(tmp_path, undisturbed):
     moments = []
 
@@ -197,7 +199,7 @@ def test_sigterm_makes_one_common_checkpoint_and_ends_all(tmp_path, undisturbed)
     _check_exact(masslib.launch(_exactly, arguments, workers=2, threads=1), undisturbed)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["SIGKILL", "SIGSTOP"])
 @pytest.mark.parametrize("chance", range(10))
 def test_whatever_happens_whenever_the_weights_differ_by_exactly_zero(tmp_path, undisturbed, number, chance):
@@ -212,7 +214,7 @@ def test_whatever_happens_whenever_the_weights_differ_by_exactly_zero(tmp_path, 
     _check_exact(found, undisturbed)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_pause_of_some_seconds_is_survived(tmp_path, undisturbed):
     def pause(pids):
         os.kill(pids[1], signal.SIGSTOP)
@@ -280,17 +282,19 @@ class EveryBatch(keras.callbacks.Callback):
         pass
 
 
+@pytest.mark.slow
 def test_a_nan_on_one_worker_is_seen_by_all():
     assert masslib.launch(_poisoned, workers=2, threads=1) == [2, 2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_one_worker_that_stops_stops_all():
     first, second = masslib.launch(_stopped, workers=2, threads=1)
     assert first == second
     assert len(first["loss"]) == 2
 
 
+@pytest.mark.slow
 def test_workers_that_train_something_else_are_refused():
     for optimizer, data in masslib.launch(_unlike, workers=2, threads=1):
         assert "worker 1 has optimizer=SGD " in optimizer
@@ -303,7 +307,7 @@ def _other_shapes():
         masslib.models.mlp((8, 8, 1), 10, hidden=(16 + strategy.cluster_resolver.task_id,))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_workers_with_other_weights_are_refused_by_tensorflow():
     with pytest.raises(WorkerError, match=r"Shape mismatch .* expected shape \[64,17\] .* expected shape \[64,16\]"):
         masslib.launch(_other_shapes, workers=2, threads=1)
@@ -326,6 +330,7 @@ def _served(folder):
     return history, right
 
 
+@pytest.mark.slow
 def test_a_parameter_server_trains_asynchronously(tmp_path):
     ((history, right),) = masslib.launch(_served, [str(tmp_path)], workers=2, servers=1)
     assert {name: len(values) for name, values in history.items()} == dict.fromkeys(
@@ -336,7 +341,7 @@ def test_a_parameter_server_trains_asynchronously(tmp_path):
     assert right > 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_parameter_server_training_that_has_ended_is_not_repeated(tmp_path):
     (first, _), (again, _) = (masslib.launch(_served, [str(tmp_path)], workers=1, servers=1)[0] for _ in "ab")
     assert first == again
@@ -354,7 +359,7 @@ def _compressed():
     return small.model.get_weights(), masslib.evaluate(small.model, digits.test).accuracy
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_compression_fine_tunes_on_all_workers():
     (weights, accuracy), (others, _) = masslib.launch(_compressed, workers=2, threads=1)
     for a, b in zip(weights, others, strict=True):
