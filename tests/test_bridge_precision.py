@@ -75,6 +75,7 @@ def test_every_step_gives_what_it_gives_in_float32(pair, steps, tmp_path):
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_global_policy_a_missing_input_and_losses_that_are_scaled(tmp_path):
     """What `set_dtype_policy` makes of a model: layers inside of layers, half an input, a LossScaleOptimizer."""
     before = keras.config.dtype_policy()

@@ -86,6 +86,7 @@ def test_a_senseless_recipe_is_refused_before_anything_is_begun(model, digits, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_report_is_shown_drawn_and_saved(model, digits, tmp_path):
     report = compare(model, {"float16": Quantize("float16")}, digits, verbose=False)
     assert report.files == {}

@@ -19,7 +19,7 @@ def _kernels(model):
     return {layer.name: layer.get_weights()[0] for layer in model.layers if hasattr(layer, "kernel")}
 
 
-@pytest.mark.parametrize("schedule", ["polynomial", "constant"])
+@pytest.mark.parametrize("schedule", ["polynomial", pytest.param("constant", marks=pytest.mark.slow)])
 def test_pruning_reaches_the_sparsity_in_every_kernel_and_keeps_the_accuracy(trained, digits, accuracy, schedule):
     before = trained.get_weights()
     small = compress(
@@ -36,7 +36,7 @@ def test_pruning_reaches_the_sparsity_in_every_kernel_and_keeps_the_accuracy(tra
     assert all((a == b).all() for a, b in zip(before, trained.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("start", ["kmeans++", "linear"])
+@pytest.mark.parametrize("start", ["kmeans++", pytest.param("linear", marks=pytest.mark.slow)])
 def test_clustering_leaves_that_many_values_and_keeps_the_accuracy(trained, digits, accuracy, start):
     before = trained.get_weights()
     small = compress(

@@ -172,6 +172,7 @@ def test_students_that_do_not_fit_are_refused(teacher, digits):
         compress(teacher, [PruneChannels(0.5), Distill(end())], digits.train)
 
 
+@pytest.mark.slow
 def test_models_that_return_logits_can_be_distilled(digits):
     keras.utils.set_random_seed(0)
     model, student = (

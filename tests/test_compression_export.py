@@ -54,6 +54,7 @@ def test_models_that_keras_quantized_are_refused(tmp_path):
             export.tflite(quantized, tmp_path / "quantized.tflite")
 
 
+@pytest.mark.slow
 def test_a_quantization_aware_model_of_tfmot_becomes_int8(model, tmp_path):
     aware = tfmot().quantization.keras.quantize_model(bridge.to_tf_keras(model))
     aware.compile("sgd", "mse")

@@ -98,6 +98,7 @@ def test_two_in_four_consecutive_inputs_are_zero(pruned, tmp_path):
         pruned(Prune({"conv1": 0.5}, pattern="2:4"))
 
 
+@pytest.mark.slow
 def test_whole_blocks_of_dense_kernels_are_zero(pruned):
     small = pruned(Prune(0.75, pattern=(4, 1), **QUICK))
     assert small.skipped["conv2"].endswith("TFMOT prunes blocks of dense kernels only")

@@ -31,9 +31,9 @@ def _dtypes(path):
     ("precision", "size", "holds"),
     [
         ("dynamic", 0.27, {"int8", "float32"}),
-        ("float16", 0.52, {"float16", "float32"}),
+        pytest.param("float16", 0.52, {"float16", "float32"}, marks=pytest.mark.slow),
         ("int8", 0.27, {"int8", "int32", "float32"}),
-        ("int16x8", 0.27, {"int8", "int16", "int64", "float32"}),
+        pytest.param("int16x8", 0.27, {"int8", "int16", "int64", "float32"}, marks=pytest.mark.slow),
     ],
 )
 def test_each_precision_stores_the_weights_in_its_type(model, data, tmp_path, precision, size, holds):

@@ -48,6 +48,7 @@ def test_operators_precision_bytes_and_zeros_by_layer(model, data, tmp_path, pre
     assert list(found.outputs.values()) == ["(None, 10) float32"]
 
 
+@pytest.mark.slow
 def test_sparse_weights_count_as_they_were(model, tmp_path):
     plain = export.inspect(export.tflite(model, tmp_path / "plain.tflite")).table
     sparse = export.inspect(export.tflite(model, tmp_path / "sparse.tflite", sparse=True)).table

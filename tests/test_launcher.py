@@ -128,6 +128,7 @@ def test_a_frozen_worker_is_warned_of_and_then_given_up(tmp_path):
     assert _gone(_pids(tmp_path, 2).values())
 
 
+@pytest.mark.slow
 def test_it_starts_again_and_gives_up_with_a_summary(tmp_path, capsys):
     def work(successes_from):
         attempts = len(list(tmp_path.glob("attempt-*")))

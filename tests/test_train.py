@@ -264,6 +264,7 @@ def test_tensorboard_is_fed(digits, tmp_path):
     assert list(tmp_path.rglob("events.out.tfevents*"))
 
 
+@pytest.mark.slow
 def test_a_large_model_with_a_compiled_update_trains_as_keras_does():
     """From 200,000 weights on XLA compiles the update; what it computes stays the same."""
     rng = np.random.default_rng(0)

@@ -146,6 +146,7 @@ def test_models_with_optimizers_of_their_own_train_too(digits, mirrored):
         masslib.fit(model, digits.train.take(1240), batch_size=128, accumulate=2, verbose=0)
 
 
+@pytest.mark.slow
 def test_datasets_are_cut_to_whole_parts(digits, mirrored):
     """A user's dataset with batches of 75 rows trains as one of 74 on two replicas."""
     x, y = digits.test[:300]

@@ -97,6 +97,7 @@ def test_it_resumes_from_any_save_point(digits, tmp_path, steps):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_finished_run_returns_its_history_and_more_epochs_go_on(digits, tmp_path):
     first = _fit(_compiled(), digits, tmp_path).history
     again = _compiled()
