@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=420 --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(PYTHON) -m pytest -q
-# Two at a time. The tests of one file stay together, for they share what they have trained; files begin in the order given.
+# Two at a time. The tests of one file stay together, for they share what they have trained; files begin in this order.
 BY_FILE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 QUICK := not slow and not exhaustive
 SLOW := slow and not exhaustive
@@ -47,7 +47,7 @@ test-slow: install  ## what CI runs besides: the slow tests, and the other noteb
 	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[12]*.ipynb
 	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[3-9]*.ipynb
 
-test-all: test test-slow  ## both, and every variant; an hour or two
+test-all: test test-slow  ## both, and every variant
 	@$(PYTEST) --numprocesses=2 --dist=worksteal -m "not alone and exhaustive" tests
 	@$(PYTEST) -m "alone and exhaustive" tests
 
