@@ -22,7 +22,8 @@ from pathlib import Path
 
 import masslib
 from masslib import Cluster, Prune, PruneChannels, Quantize, QuantizeAware
-from masslib.bridge.toolkit import quiet, tfmot
+from masslib._util.quiet import quiet
+from masslib.compression.tfmot.toolkit import tfmot
 
 import keras
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Time of one call: `export.fastest` beside every other runtime, and beside always taking int8 in LiteRT.
+"""Time of one call: `masslib.fastest` beside every other runtime, and beside always taking int8 in LiteRT.
 
 The same network runs in LiteRT, ONNX Runtime, OpenVINO and PyTorch, in float and int8, with one and two threads and
 batches of 1 and 32, all in turns of a few calls in one run. LeNet-5, small_cnn and a ResNet-8 are trained on
@@ -104,7 +104,7 @@ def quantized(network: torch.nn.Module, rows: np.ndarray) -> torch.nn.Module:
 
 def table(model: keras.Model, splits: Splits, max_drop: float) -> tuple[str, dict[str, float]]:
     """The choice of `fastest`, and the median milliseconds of all at batch 1 on one thread."""
-    choice = masslib.export.fastest(model, splits, max_drop=max_drop, verbose=False)
+    choice = masslib.fastest(model, splits, max_drop=max_drop, verbose=False)
     for name, why in choice.skipped.items():
         print(f"  not made: {name}: {why}")
     torches = by_torch(model, splits.train[:32][0])

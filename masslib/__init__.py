@@ -3,12 +3,11 @@
 Every name is imported when it is first used (PEP 562), so that `import masslib` costs a few milliseconds
 and a program that only runs an exported file never loads TensorFlow.
 
-Import it before TensorFlow and Keras, which then take their faster kernels for the CPU (see `masslib.kernels`).
+Import it before TensorFlow and Keras, which then take their faster kernels for the CPU (see `masslib._util.kernels`).
 """
 
-from importlib import import_module
-
-from masslib.kernels import turn_on
+from masslib._util import lazy
+from masslib._util.kernels import turn_on
 
 turn_on()
 
@@ -18,17 +17,20 @@ __version__ = "0.1.0"
 _MODULES = (
     "bridge",
     "checkpoint",
-    "comparison",
     "compression",
     "data",
     "distribute",
     "evaluation",
     "export",
+    "formats",
+    "graph",
     "launcher",
     "measure",
     "models",
+    "packaging",
     "plot",
     "runtime",
+    "selection",
     "train",
 )
 _NAMES = {
@@ -44,26 +46,18 @@ _NAMES = {
     "PruneChannels": "compression",
     "Quantize": "compression",
     "QuantizeAware": "compression",
-    "search": "compression",
-    "sensitivity": "compression",
-    "diagnose": "bridge",
-    "compare": "comparison",
+    "diagnose": "compression",
     "evaluate": "evaluation",
+    "agreement": "selection",
+    "compare": "selection",
+    "fastest": "selection",
+    "search": "selection",
+    "sensitivity": "selection",
+    "package": "packaging",
+    "verify": "packaging",
 }
+_ATTRIBUTES = {name: f"masslib.{name}" for name in _MODULES}
+_ATTRIBUTES |= {name: f"masslib.{module}" for name, module in _NAMES.items()}
 
-__all__ = [*_MODULES, *_NAMES, "__version__"]
-
-
-def __getattr__(name: str):
-    if name in _NAMES:
-        value = getattr(import_module(f"masslib.{_NAMES[name]}"), name)
-    elif name in _MODULES:
-        value = import_module(f"masslib.{name}")
-    else:
-        raise AttributeError(f"module 'masslib' has no attribute {name!r}; it has {', '.join(__all__)}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = [*_ATTRIBUTES, "__version__"]
+__getattr__, __dir__ = lazy.attach(__name__, _ATTRIBUTES)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from masslib.files import BLANK_SEAL, SealingStream, flush, replacing, sealed
-from masslib.lock import lock
+from masslib._util.files import BLANK_SEAL, SealingStream, flush, replacing, sealed
+from masslib._util.lock import lock
 
 _PATTERN = "step-*.npz"
 _ABOUT, _SEAL = "about.json", "seal"

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from masslib.arithmetic import flops, nonzero
-from masslib.checks import check_counts
-from masslib.stored import sparsity, weights
+from masslib._util.checks import check_counts
+from masslib.formats._flops import flops, nonzero
+from masslib.formats.tflite import sparsity, weights
 
 __all__ = ["FileSize", "Latency", "file_size", "flops", "latencies", "latency", "nonzero", "sparsity", "weights"]
 

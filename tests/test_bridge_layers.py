@@ -7,8 +7,9 @@ import tf_keras
 from keras import layers, ops
 
 from masslib import bridge
-from masslib.bridge.equality import check_answers, set_weights
-from masslib.bridge.replay import functional
+from masslib.bridge.equality import check_answers
+from masslib.graph.nodes import functional
+from masslib.graph.weights import set_weights
 
 
 def _sequential(shape, *parts, dtype="float32"):

@@ -66,8 +66,8 @@ def test_kernels_with_few_distinct_weights_get_fewer_clusters_or_none(digits):
 def test_the_fast_centroids_are_those_of_tfmot(shape):
     import tensorflow as tf
 
-    from masslib.bridge.toolkit import tfmot
-    from masslib.compression.centroids import nearest_centroid
+    from masslib.compression.tfmot.centroids import nearest_centroid
+    from masslib.compression.tfmot.toolkit import tfmot
 
     rng = np.random.default_rng(0)
     weight, upstream = (tf.Variable(rng.normal(size=shape).astype("float32")) for _ in "ab")

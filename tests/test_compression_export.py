@@ -9,7 +9,7 @@ import tf_keras
 
 import masslib
 from masslib import Compressed, Prune, bridge, compress, export, measure, models
-from masslib.bridge.toolkit import tfmot
+from masslib.compression.tfmot.toolkit import tfmot
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from masslib import Prune, bridge, compress, fit, models
-from masslib.bridge.toolkit import tfmot
+from masslib.compression.tfmot.toolkit import tfmot
 
 
 @pytest.mark.slow

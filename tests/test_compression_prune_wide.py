@@ -6,7 +6,7 @@ import pytest
 
 import masslib
 from masslib import Cluster, Compressed, Prune, QuantizeAware, compress, export, measure, models
-from masslib.compression.importance import lamp, shares_below
+from masslib.compression.tfmot.importance import lamp, shares_below
 
 QUICK = {"max_steps": 20, "learning_rate": 1e-3}
 

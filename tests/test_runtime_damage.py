@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from masslib import export, manifest, measure, models
+from masslib import export, measure, models
+from masslib._util import manifest
 
 LABELS = ["a", "b", "c"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import masslib
-from masslib.files import replacing
+from masslib._util.files import replacing
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Warns", "Example", "Examples", "References")

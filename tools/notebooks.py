@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 
-from masslib.files import replacing
+from masslib._util.files import replacing
 from notebook_execution import ROOT, NotebookError, clean, execute
 from notebook_rules import index_page, index_problems, notebook_paths, problems
 

@@ -7,8 +7,7 @@ copies the weights, and proves the result by running both.
 
 from masslib.bridge.carried import carry
 from masslib.bridge.compiled import compile_like
-from masslib.bridge.diagnosis import diagnose
+from masslib.bridge.conversion import from_tf_keras, to_tf_keras
 from masslib.bridge.equality import TOLERANCE
-from masslib.bridge.graph import from_tf_keras, to_tf_keras
 
-__all__ = ["TOLERANCE", "carry", "compile_like", "diagnose", "from_tf_keras", "to_tf_keras"]
+__all__ = ["TOLERANCE", "carry", "compile_like", "from_tf_keras", "to_tf_keras"]

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import keras
+import tf_keras
+
 _RENAMED = {"silu": "swish", "hard_swish": "hard_silu"}
 # `relu6(x + 3) / 6` in Keras 3, `clip(0.2 x + 0.5, 0, 1)` in tf_keras
 _DIFFERENT = {"hard_sigmoid"}
@@ -24,9 +27,6 @@ def twin_activation(name: str) -> Any:
 @cache
 def register() -> dict[str, Callable[[Any], Any]]:
     """Make the functions known to tf_keras, so that layers which use them can be copied, saved and loaded."""
-    import keras
-    import tf_keras
-
     known = tf_keras.saving.register_keras_serializable(package="masslib")
     return {
         name: known(_same(function))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import keras
-    import tf_keras
+import keras
+import tensorflow as tf
+import tf_keras
 
 _TENSOR = "masslib tensor "
 
@@ -50,8 +50,6 @@ def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
 
 def carry_operation(operation: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Apply an operation of Keras 3, such as `keras.ops.reshape`, to tensors of tf_keras and to constants."""
-    import keras
-
     tensors: list[Any] = []
 
     def slot(value: Any) -> Any:
@@ -66,8 +64,6 @@ def carry_operation(operation: Any, name: str, args: tuple, kwargs: dict[str, An
 
 def is_tensor(value: Any) -> bool:
     """Tell whether this is an output of a tf_keras layer in a functional model."""
-    import tf_keras
-
     try:
         return tf_keras.backend.is_keras_tensor(value)
     except ValueError:  # which it raises for what is no tensor at all
@@ -77,9 +73,6 @@ def is_tensor(value: Any) -> bool:
 @cache
 def carrier() -> Any:
     """Return the tf_keras layer class; the first call makes it known to tf_keras, so that models load."""
-    import keras
-    import tensorflow as tf
-    import tf_keras
 
     @tf_keras.saving.register_keras_serializable(package="masslib")
     class Carried(tf_keras.layers.Layer):
@@ -139,8 +132,6 @@ def carrier() -> Any:
 
 def _written(value: Any) -> str:
     """Tell how to make the object again, and prove that it can be."""
-    import keras
-
     try:
         written = json.dumps(keras.saving.serialize_keras_object(value))
         _read(written)
@@ -154,6 +145,4 @@ def _written(value: Any) -> str:
 
 
 def _read(written: str) -> Any:
-    import keras
-
     return keras.saving.deserialize_keras_object(json.loads(written))

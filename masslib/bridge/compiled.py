@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import keras
+import tf_keras
 
 from masslib.bridge.translate import twin_object, unknown_settings
-
-if TYPE_CHECKING:
-    import keras
-    import tf_keras
+from masslib.graph.compiled import compile_config, is_loss, losses_of_its_own
 
 # Names that only `compile` understands, by the shape of the outputs
 _CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
@@ -65,19 +65,6 @@ def _by_output(value: Any, model: keras.Model, twin: tf_keras.Model) -> Any:
     return {twins.get(name, name): setting for name, setting in value.items()}
 
 
-def compile_config(model: keras.Model, learning_rate: float | None = None) -> dict[str, Any]:
-    """Return how a Keras 3 model was compiled, perhaps with another learning rate, in serialized form."""
-    config = model.get_compile_config() if model.compiled else None
-    if not config:
-        raise ValueError(f"model {model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first")
-    if learning_rate is not None:
-        optimizer = config["optimizer"]
-        if optimizer["class_name"] == "LossScaleOptimizer":
-            optimizer = optimizer["config"]["inner_optimizer"]
-        optimizer["config"]["learning_rate"] = learning_rate
-    return config
-
-
 def _each(value: Any, translate: Callable[[Any], Any], problems: list[str]) -> Any:
     """Translate every object in lists and dicts of them, and note what has no counterpart."""
     if value is None:
@@ -94,9 +81,6 @@ def _each(value: Any, translate: Callable[[Any], Any], problems: list[str]) -> A
 
 
 def _optimizer(value: dict[str, Any], learning_rate: float | None) -> Any:
-    import keras
-    import tf_keras
-
     name, config = value["class_name"], dict(value["config"])
     if name == "LossScaleOptimizer":
         inner = _optimizer(config["inner_optimizer"], learning_rate)
@@ -112,40 +96,13 @@ def _optimizer(value: dict[str, Any], learning_rate: float | None) -> Any:
     return twin
 
 
-@contextmanager
-def own_losses(model: keras.Model) -> Iterator[None]:
-    """Let Keras find the losses of the user's own by name, as it must to copy a compiled model."""
-    import keras
-
-    own = _own_losses(model)
-    with keras.saving.custom_object_scope({k: v if inspect.isfunction(v) else type(v) for k, v in own.items()}):
-        yield
-
-
-def _own_losses(model: keras.Model) -> dict[str, Any]:
-    """Losses are written by name only, but the model still holds those that are functions or objects."""
-    import keras
-
-    losses = keras.tree.flatten(model.loss)
-    functions = {loss.__name__: loss for loss in losses if inspect.isfunction(loss)}
-    functions = {name: function for name, function in functions.items() if not hasattr(keras.losses, name)}
-    objects = [loss for loss in losses if _is_loss(loss) and not type(loss).__module__.startswith("keras.")]
-    return functions | {type(loss).__name__: loss for loss in objects}
-
-
-def _is_loss(value: Any) -> bool:
-    import keras
-
-    return isinstance(value, keras.losses.Loss)
-
-
 def _losses(model: keras.Model) -> Callable[[Any], Any]:
-    own = _own_losses(model)
+    own = losses_of_its_own(model)
 
     def translate(value: Any) -> Any:
         name = _function_name(value)
         loss = own.get(name or value["class_name"])
-        if _is_loss(loss):
+        if is_loss(loss):
             return _as_function(loss)
         return loss or (_by_name(name, "losses") if name else twin_object(value))
 
@@ -154,8 +111,6 @@ def _losses(model: keras.Model) -> Callable[[Any], Any]:
 
 def _as_function(loss: keras.losses.Loss) -> Callable[[Any, Any], Any]:
     """Return what a loss of the user's own computes for each row; tf_keras takes the mean of it."""
-    import keras
-
     if loss.reduction != "sum_over_batch_size":
         raise ValueError(f"{type(loss).__name__} with reduction={loss.reduction!r}, and not 'sum_over_batch_size'")
     return lambda labels, answers: loss.call(keras.ops.cast(labels, loss.dtype), answers)
@@ -178,9 +133,6 @@ def _function_name(value: Any) -> str | None:
 
 def _by_name(name: str, module: str) -> Any:
     """Return the name if tf_keras knows it, else the function, which tf_keras can call like one of its own."""
-    import keras
-    import tf_keras
-
     # tf_keras returns the name itself, or raises, if it does not know it.
     with suppress(ValueError):
         if not isinstance(getattr(tf_keras, module).get(name), str):
@@ -192,8 +144,6 @@ def _by_name(name: str, module: str) -> Any:
 
 
 def _of_keras(name: str, module: str) -> Any:
-    import keras
-
     try:
         return getattr(keras, module).get(name)
     except ValueError:

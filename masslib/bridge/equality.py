@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
+from masslib.graph.nodes import named_layers
+from masslib.graph.weights import set_weights
+
 if TYPE_CHECKING:
-    import keras
     import tf_keras
 
 # Most models agree to 1e-6. tf_keras normalizes a layer by other arithmetic, and a dense layer behind it makes 2e-5 of
@@ -17,41 +20,6 @@ TOLERANCE = 1e-4
 
 # How much more than a change in the last bits of the input the roundings of all layers may change the answers
 _ROUNDINGS = 10
-
-
-def leaves(model: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the layers of a model of either Keras by name, those of nested models as `outer/inner`."""
-    found: dict[str, Any] = {}
-    for layer in model.layers:
-        nested = hasattr(layer, "layers") and hasattr(layer, "inputs")
-        found |= leaves(layer, f"{prefix}{layer.name}/") if nested else {prefix + layer.name: layer}
-    return found
-
-
-def copy_weights(source: Any, target: Any) -> None:
-    """Copy the weights layer by layer; the layers of the two models are matched by name.
-
-    Raises:
-        ValueError: If a layer is missing or has other shapes.
-    """
-    sources = {name: layer for name, layer in leaves(source).items() if layer.weights}
-    targets = {name: layer for name, layer in leaves(target).items() if layer.weights}
-    if sources.keys() != targets.keys():
-        different = sorted(sources.keys() ^ targets.keys())
-        raise ValueError(f"the two models do not have the same layers with weights: {', '.join(different)}")
-    for name, layer in sources.items():
-        shapes = [tuple(np.shape(weight)) for weight in layer.get_weights()]
-        expected = [tuple(np.shape(weight)) for weight in targets[name].get_weights()]
-        if shapes != expected:
-            raise ValueError(f"layer {name!r} has weights of shapes {shapes}, expected {expected}")
-        set_weights(targets[name], layer.get_weights())
-
-
-def set_weights(layer: Any, weights: list[np.ndarray]) -> None:
-    """Give a layer of either Keras its weights, and derive from them what it computes with."""
-    layer.set_weights(weights)
-    if hasattr(layer, "finalize_state"):  # Normalization
-        layer.finalize_state()
 
 
 def randomize(model: keras.Model) -> None:
@@ -64,7 +32,7 @@ def randomize(model: keras.Model) -> None:
         # Biases, scales and statistics, two of which might have been swapped.
         return rng.uniform(0.5, 1.5, weight.shape)
 
-    for layer in leaves(model).values():
+    for layer in named_layers(model).values():
         if layer.weights:
             set_weights(layer, [random(weight) for weight in layer.weights])
 
@@ -78,8 +46,6 @@ def check_answers(model: keras.Model, twin: tf_keras.Model) -> None:
     Raises:
         ValueError: If they differ by more than `TOLERANCE`, and by more than rounding explains.
     """
-    import keras
-
     inputs = keras.tree.map_structure(_Draw(model), model.input)
     ours = _answers(model, inputs)
     difference = _largest_difference(ours, _answers(twin, inputs))
@@ -94,8 +60,6 @@ def check_answers(model: keras.Model, twin: tf_keras.Model) -> None:
 
 
 def _answers(model: Any, inputs: Any) -> list[np.ndarray]:
-    import keras
-
     return [np.asarray(answer, "float64") for answer in keras.tree.flatten(model(inputs, training=False))]
 
 
@@ -117,7 +81,7 @@ class _Draw:
     def __init__(self, model: keras.Model) -> None:
         self._rng = np.random.default_rng(1)
         limits = [
-            getattr(layer, name, None) for layer in leaves(model).values() for name in ("input_dim", "num_tokens")
+            getattr(layer, name, None) for layer in named_layers(model).values() for name in ("input_dim", "num_tokens")
         ]
         self._limit = min((limit for limit in limits if limit), default=10)
 

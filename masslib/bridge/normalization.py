@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import tf_keras
+
 
 @cache
 def normalization() -> Any:
@@ -13,7 +15,6 @@ def normalization() -> Any:
     That of tf_keras holds a constant made of them by `adapt`, so a copy of a model that gets its weights by
     `set_weights`, as every TFMOT function makes it, would silently use mean 0 and variance 1.
     """
-    import tf_keras
 
     @tf_keras.saving.register_keras_serializable(package="masslib")
     class Normalization(tf_keras.layers.Normalization):

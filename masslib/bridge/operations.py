@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import tf_keras
+
 from masslib.bridge.carried import carry_operation, is_tensor
 
 _MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
@@ -24,8 +26,6 @@ def twin_operation(operation: Any, name: str, args: tuple, kwargs: dict[str, Any
     Raises:
         ValueError: If the operation or a constant cannot be copied.
     """
-    import tf_keras
-
     kind = type(operation).__name__
     layer = None
     if not type(operation).__module__.startswith("keras.") or kwargs:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import tf_keras
 
 from masslib.bridge.operations import twin_operation
 from masslib.bridge.translate import CustomLayers, twin_layer
-
-if TYPE_CHECKING:
-    import keras
-    import tf_keras
+from masslib.graph.nodes import functional, nodes
 
 
 class Replay:
@@ -31,9 +31,6 @@ class Replay:
 
     def run(self, model: keras.Model) -> tuple[keras.Model, tf_keras.Model] | None:
         """Return the copy, which has fresh weights, and the twin; or None if there are problems."""
-        import keras
-        import tf_keras
-
         if not self._prepare(model, ""):
             return None
         twin_inputs = keras.tree.map_structure(_twin_input, functional(model).input)
@@ -42,8 +39,6 @@ class Replay:
 
     def _prepare(self, model: keras.Model, prefix: str) -> bool:
         """Make the twins of all layers; tell whether the graph can be replayed to find what else is wrong."""
-        import keras
-
         copied = True
         for layer in nodes(model):
             name = prefix + layer.name
@@ -75,8 +70,6 @@ class Replay:
         return True
 
     def _walk(self, model: keras.Model, twin_inputs: list[Any], prefix: str) -> tuple[keras.Model, Any]:
-        import keras
-
         model = functional(model)
         inputs = keras.tree.map_structure(
             lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), model.input
@@ -103,8 +96,6 @@ class Replay:
         return reference, keras.tree.map_structure(lambda tensor: self._tensors[id(tensor)], reference.output)
 
     def _call_twin(self, layer: Any, name: str, args: tuple, kwargs: dict[str, Any], outputs: Any) -> Any:
-        import keras
-
         if name not in self.problems:
             try:
                 if not isinstance(layer, keras.layers.Layer):
@@ -119,8 +110,6 @@ class Replay:
         self.problems.setdefault(name, f"{type(layer).__name__}: {reason}")
 
     def _pair(self, tensors: Any, twins: Any) -> None:
-        import keras
-
         for tensor, twin in zip(keras.tree.flatten(tensors), keras.tree.flatten(twins), strict=True):
             self._tensors[id(tensor)] = twin
             self._kept.append(tensor)
@@ -131,8 +120,6 @@ def _copied_alone(layer: Any) -> Any:
 
     Keras 3 would copy it as a whole, which works for registered layers only.
     """
-    import keras
-
     return layer if isinstance(layer, keras.Model) else type(layer).from_config(layer.get_config())
 
 
@@ -147,35 +134,5 @@ def _named(layer: keras.layers.Layer, args: tuple, kwargs: dict[str, Any]) -> di
     return {key: value for key, value in named.items() if value is not None and key != "training"}
 
 
-def named_nodes(model: keras.Model, prefix: str = "") -> dict[str, Any]:
-    """Return layers and operations by name, those of nested models as `outer/inner`."""
-    found: dict[str, Any] = {}
-    for node in nodes(model):
-        nested = hasattr(node, "layers") and hasattr(node, "inputs")
-        found |= named_nodes(node, f"{prefix}{node.name}/") if nested else {prefix + node.name: node}
-    return found
-
-
-def nodes(model: keras.Model) -> list[Any]:
-    """Return the layers of a Keras 3 model and the operations between them that are not layers."""
-    return getattr(model, "operations", None) or model.layers
-
-
-def functional(model: keras.Model) -> keras.Model:
-    """View a model as an uncompiled functional one, with the same layers.
-
-    Keras would compile a copy of a compiled model, which fails for losses and metrics that are not registered.
-    """
-    import keras
-
-    if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    # A class of the user's own that adds no more than methods, such as a train_step, is kept.
-    kind = type(model) if type(model).__init__.__module__.startswith("keras.") else keras.Model
-    return kind(model.input, model.output, name=model.name)
-
-
 def _twin_input(tensor: keras.KerasTensor) -> Any:
-    import tf_keras
-
     return tf_keras.Input(tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=tensor.name)

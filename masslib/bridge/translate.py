@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import tf_keras
 
 from masslib.bridge import activations
 from masslib.bridge.carried import carrier, carry
 from masslib.bridge.normalization import normalization
-
-if TYPE_CHECKING:
-    import keras
-    import tf_keras
 
 CustomLayers = Mapping[type, Any]
 """Keras 3 layer class -> tf_keras layer class, or a function that makes the tf_keras layer of a Keras 3 layer."""
@@ -72,8 +71,6 @@ def twin_object(value: Any) -> Any:
     Raises:
         ValueError: If tf_keras has no such object.
     """
-    import tf_keras
-
     if isinstance(value, list | tuple):
         return [twin_object(item) for item in value]
     if not isinstance(value, dict):
@@ -86,8 +83,6 @@ def twin_object(value: Any) -> Any:
     if name == "function":
         return config
     if module == "keras.layers":
-        import keras
-
         return twin_layer(keras.saving.deserialize_keras_object(value))
     found: Any = tf_keras
     for part in module.split(".")[1:]:
@@ -106,8 +101,6 @@ def register() -> None:
 
 
 def _custom(layer: keras.layers.Layer, twin: type | Callable[[Any], Any]) -> tf_keras.layers.Layer:
-    import tf_keras
-
     if isinstance(twin, type) and issubclass(twin, tf_keras.layers.Layer):
         return twin.from_config(_known(twin, layer.get_config()))
     made = twin(layer) if callable(twin) and not isinstance(twin, type) else twin
@@ -125,8 +118,6 @@ def _named(layer: tf_keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
 
 
 def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
-    import tf_keras
-
     kind = type(layer).__name__
     twin_class = normalization() if kind == "Normalization" else getattr(tf_keras.layers, kind, None)
     missing = twin_class is None or kind in _CARRIED or type(layer).__module__.startswith(_CARRIED_MODULE)
@@ -156,8 +147,6 @@ def _activation(value: Any) -> Any:
 
 
 def _arguments(twin_class: type) -> set[str]:
-    import tf_keras
-
     known = {"name", "trainable", "dtype"} if hasattr(twin_class, "call") else set()
     if issubclass(twin_class, tf_keras.layers.RNN):
         known.add("zero_output_for_mask")  # hidden in its **kwargs

@@ -1,16 +1,9 @@
 """Make trained models small: a recipe is a list of steps, each step a value."""
 
-from masslib.compression.channel_pruning import PruneChannels
-from masslib.compression.clustering import Cluster
-from masslib.compression.distillation import Distill
-from masslib.compression.low_rank import LowRank
-from masslib.compression.pruning import Prune
-from masslib.compression.quantization import Quantize
-from masslib.compression.quantization_aware import QuantizeAware
+from masslib.compression.diagnosis import diagnose
 from masslib.compression.recipe import compress
 from masslib.compression.result import Compressed
-from masslib.compression.searching import Search, search
-from masslib.compression.sensitivities import Sensitivity, sensitivity
+from masslib.compression.steps import Cluster, Distill, LowRank, Prune, PruneChannels, Quantize, QuantizeAware
 
 __all__ = [
     "Cluster",
@@ -21,9 +14,6 @@ __all__ = [
     "PruneChannels",
     "Quantize",
     "QuantizeAware",
-    "Search",
-    "Sensitivity",
     "compress",
-    "search",
-    "sensitivity",
+    "diagnose",
 ]

@@ -7,21 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
+import tensorflow as tf
+import tf_keras
 
-from masslib import bridge, progress
-from masslib.bridge.compiled import compile_config, own_losses
-from masslib.bridge.toolkit import quiet, quiet_logger
+from masslib import bridge
+from masslib._util import progress
+from masslib._util.quiet import quiet, quiet_logger
+from masslib.compression.step import Training
+from masslib.graph.compiled import compile_config, own_losses
 from masslib.train import fit
 from masslib.train.feed import labels_like
 from masslib.train.validation import has_plain_metrics, make_metrics
 
 if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-    import tf_keras
-
-    from masslib.compression.step import Training
     from masslib.data import Subset
 
 
@@ -51,8 +51,6 @@ class Tuner:
 
     def fit(self, twin: tf_keras.Model, training: Training, callbacks: list[Any] | None = None) -> None:
         """Compile and fine-tune `twin` in place."""
-        import tf_keras
-
         bridge.compile_like(twin, self.model, learning_rate=training.learning_rate)
         # Their averages would take the place of weights that were pruned or clustered.
         getattr(twin.optimizer, "inner_optimizer", twin.optimizer).use_ema = False
@@ -64,8 +62,6 @@ class Tuner:
 
     def _make_variables(self, twin: tf_keras.Model, batches: tf.data.Dataset) -> None:
         """Make the variables of optimizer and metrics, or the first train step would, and be traced a second time."""
-        import tensorflow as tf
-
         with self.model.distribute_strategy.scope():
             twin.optimizer.build(twin.trainable_variables)
         labels = labels_like(batches, self.batch_size)
@@ -80,8 +76,6 @@ class Tuner:
 
     def run(self, model: keras.Model, training: Training) -> None:
         """Fine-tune a compiled Keras 3 model in place."""
-        import keras
-
         model.steps_per_execution = max(model.steps_per_execution, _STEPS_PER_CALL)
         # TensorFlow advises against tracing anew, but every step of a recipe has another model to trace.
         with self._progress(training, keras.callbacks.Callback) as watcher, quiet_logger():
@@ -106,3 +100,14 @@ class Tuner:
                         bar.set_postfix(numbers, refresh=False)
 
             yield Progress()
+
+
+class Rebuilding(Training):
+    """A step that changes the architecture: it rebuilds the Keras 3 model, and is fine-tuned before the bridge."""
+
+    def rebuild(self, model: keras.Model, tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
+        """Return a new, compiled and fine-tuned model, and the layers left alone with the reason.
+
+        What has variables is made in the scope of the model's strategy; `masslib.fit` trains outside of it.
+        """
+        raise NotImplementedError

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from masslib import bridge, kernels
-from masslib.bridge.graph import check_model
-from masslib.compression.architecture import check_one_input, copied
-from masslib.compression.finetune import Tuner
-from masslib.compression.quantization import Quantize
-from masslib.compression.quantization_aware import QuantizeAware
+from masslib import bridge
+from masslib._util import kernels
+from masslib.compression.finetune import Rebuilding, Tuner
 from masslib.compression.result import Compressed
-from masslib.compression.step import Rebuilding, Step, Training
+from masslib.compression.step import Step, Training
+from masslib.compression.steps.quantize import Quantize
+from masslib.compression.steps.quantize_aware import QuantizeAware
 from masslib.data.arrays import as_subset
+from masslib.graph.checks import check_model, check_one_input
+from masslib.graph.copying import copied
 
 if TYPE_CHECKING:
     import keras

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
-
-if TYPE_CHECKING:
-    import keras
-
-    from masslib.compression.finetune import Tuner
+from typing import Any, ClassVar, Self
 
 
 class Step:
@@ -67,17 +62,6 @@ class Training(Step):
                 f"{kind}(learning_rate={self.learning_rate!r}): expected a positive number, "
                 "or None for the learning rate that the model was compiled with"
             )
-
-
-class Rebuilding(Training):
-    """A step that changes the architecture: it rebuilds the Keras 3 model, and is fine-tuned before the bridge."""
-
-    def rebuild(self, model: keras.Model, tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
-        """Return a new, compiled and fine-tuned model, and the layers left alone with the reason.
-
-        What has variables is made in the scope of the model's strategy; `masslib.fit` trains outside of it.
-        """
-        raise NotImplementedError
 
 
 def check_min_share(step: Any) -> None:

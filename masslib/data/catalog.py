@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from masslib._util.files import replacing
 from masslib.data import idx, table
 from masslib.data.arrays import from_arrays
 from masslib.data.splits import Splits, set_aside
 from masslib.data.subset import Subset
-from masslib.files import replacing
 
 _MIRROR = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # as keras.datasets
 _PROJECT_DATA = Path(__file__).resolve().parents[2] / "data"

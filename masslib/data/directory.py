@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from masslib import progress
+from masslib._util import progress
 from masslib.data.batches import whole
 from masslib.data.photos import Decoder, PhotoRows, Unsuitable
 from masslib.data.splits import Splits, set_aside

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from masslib._util.files import BLANK_SEAL, replacing, seal, sealed
 from masslib.data.batches import whole
 from masslib.data.rows import Index, Rows
 from masslib.data.subset import Subset
-from masslib.files import BLANK_SEAL, replacing, seal, sealed
 
 _MANIFEST = "manifest.json"
 _OURS = re.compile(r"manifest\.json|shard-\d{5,}-of-\d{5,}\.tfrecord")

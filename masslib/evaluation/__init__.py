@@ -1,7 +1,15 @@
-"""How good a model is: scikit-learn's metrics for anything that predicts."""
+"""How good a model is: scikit-learn's metrics for anything that predicts.
 
-from masslib.evaluation.folds import cross_validate
-from masslib.evaluation.result import Evaluation
-from masslib.evaluation.scores import evaluate
+Names are imported when they are first used: `evaluate` needs no TensorFlow, `cross_validate` does.
+"""
 
-__all__ = ["Evaluation", "cross_validate", "evaluate"]
+from masslib._util import lazy
+
+_NAMES = {
+    "Evaluation": "masslib.evaluation.result",
+    "cross_validate": "masslib.evaluation.folds",
+    "evaluate": "masslib.evaluation.scores",
+}
+
+__all__ = list(_NAMES)
+__getattr__, __dir__ = lazy.attach(__name__, _NAMES)

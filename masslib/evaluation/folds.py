@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from masslib._util.progress import bar
 from masslib.data.arrays import as_subset
 from masslib.evaluation.scores import evaluate
-from masslib.progress import bar
 
 if TYPE_CHECKING:
     import keras

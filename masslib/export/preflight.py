@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import keras
 import numpy as np
 
-from masslib.bridge.precision import unmixed
+from masslib.graph.precision import unmixed
 
 # Standardized columns stay below this; pixels of 0-255 do not.
 _USUAL = 20.0
@@ -56,8 +57,6 @@ def plain_model(model: Any, precisions: tuple[str, ...], name: str) -> tuple[Any
         TypeError: If `model` is no Keras model.
         ValueError: If it is a tf_keras one, such as `QuantizeAware` makes, or the format lacks the precision.
     """
-    import keras
-
     precision, calibration = "float32", None
     if hasattr(model, "precision"):
         model, precision, calibration = model.model, model.precision, model.calibration

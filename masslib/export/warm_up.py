@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+import tensorflow as tf
 
 # Where TensorFlow Serving looks for them; the name has no suffix.
 FILE = "assets.extra/tf_serving_warmup_requests"
@@ -26,7 +25,6 @@ def write_requests(folder: Path, name: str) -> None:
     """
     if importlib.util.find_spec("tensorflow_serving") is None:
         return
-    import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
     (folder / FILE).parent.mkdir(exist_ok=True)
@@ -42,8 +40,6 @@ def write_requests(folder: Path, name: str) -> None:
 
 def _blank(inputs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:
     """One row of zeros per input, or one blank photo where photos in files are expected."""
-    import tensorflow as tf
-
     photo = tf.io.encode_png(tf.zeros((1, 1, 1), tf.uint8))
     return {
         name: photo[None] if spec.dtype == tf.string else tf.zeros([size or 1 for size in spec.shape], spec.dtype)

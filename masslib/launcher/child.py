@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import cloudpickle
 
-from masslib.files import replacing
+from masslib._util.files import replacing
 from masslib.launcher.tasks import CORES
 
 PAYLOAD, RESULT, ERROR, BEAT, ECHO = "payload.pkl", "result.pkl", "error.json", "beat", "echo"

@@ -15,7 +15,7 @@ from typing import Any
 
 import cloudpickle
 
-from masslib.checks import check_counts
+from masslib._util.checks import check_counts
 from masslib.launcher import child
 from masslib.launcher.errors import WorkerError
 from masslib.launcher.process import Failure, Process

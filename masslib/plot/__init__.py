@@ -4,12 +4,12 @@ Every function returns a closed `matplotlib.figure.Figure`, which Jupyter shows 
 expression of a cell, and leaves matplotlib's settings as they were. No other part of masslib imports matplotlib.
 """
 
-from masslib.plot.curves import history
-from masslib.plot.falling import sensitivity
-from masslib.plot.grid import images
-from masslib.plot.histogram import weights
-from masslib.plot.matrix import confusion
-from masslib.plot.network import communication
-from masslib.plot.points import tradeoff
+from masslib.plot._communication import communication
+from masslib.plot._confusion import confusion
+from masslib.plot._history import history
+from masslib.plot._images import images
+from masslib.plot._sensitivity import sensitivity
+from masslib.plot._tradeoff import tradeoff
+from masslib.plot._weights import weights
 
 __all__ = ["communication", "confusion", "history", "images", "sensitivity", "tradeoff", "weights"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from masslib import manifest
+from masslib._util import manifest
 from masslib.runtime.shapes import only
 from masslib.runtime.trial import check
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from masslib import manifest
+from masslib._util import manifest
 from masslib.runtime.shapes import only
 
 MANIFEST = "assets.extra/masslib.json"

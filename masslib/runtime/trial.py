@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from masslib.files import sealed
+from masslib._util.files import sealed
 
 # A damaged length can make a runtime ask for any amount of memory, and other damage can make it abort.
 _LIMITED = """

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import keras
 import tensorflow as tf
 
-from masslib.bridge.replay import functional, named_nodes
+from masslib.graph.nodes import functional, named_nodes
 
 _LEAST_EPSILON = 1.001e-5  # cuDNN's CUDNN_BN_MIN_EPSILON, with some room
 _UNCOMMON_INPUTS = ("sparse", "ragged", "optional")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from masslib import kernels
+from masslib._util import kernels
 from masslib.data import Subset
 from masslib.train import parameter_server
 from masslib.train.epoch import Epoch, steps_per_call

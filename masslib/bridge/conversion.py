@@ -1,0 +1,116 @@
+"""The graph of a model, rebuilt in the other Keras and verified."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import keras
+
+from masslib._util.quiet import quiet
+from masslib.bridge.equality import check_answers, randomize
+from masslib.bridge.replay import Replay
+from masslib.bridge.translate import CustomLayers
+from masslib.graph.checks import check_model
+from masslib.graph.compiled import own_losses
+from masslib.graph.nodes import functional
+from masslib.graph.precision import unmixed
+from masslib.graph.weights import copy_weights
+
+if TYPE_CHECKING:
+    import tf_keras
+
+
+_WHAT_TO_DO = (
+    "Replace these layers by built-in ones, name theirs in custom_layers, or leave their part of the model out."
+)
+
+
+class UnsupportedLayers(ValueError):
+    """Layers of a model cannot be rebuilt in tf_keras.
+
+    Attributes:
+        problems: Name of a layer -> the reason.
+    """
+
+    def __init__(self, model: keras.Model, problems: dict[str, str]):
+        listed = "".join(f"\n  {name}: {reason}" for name, reason in problems.items())
+        super().__init__(
+            f"{len(problems)} layer(s) of {model.name!r} have no tf_keras counterpart:{listed}\n{_WHAT_TO_DO}"
+        )
+        self.problems = problems
+
+
+def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -> tf_keras.Model:
+    """Rebuild a Keras 3 model in tf_keras (Keras 2), weights included.
+
+    The result is one flat functional model whatever `model` was, because TFMOT does not look into nested models:
+    their layers get names such as `outer/inner`. Both models are run on random input, with random
+    batch-normalization statistics, before it is returned.
+
+    Args:
+        model: A built Sequential or functional Keras 3 model. It is not changed. What computes in mixed precision
+            crosses in float32, the precision of its weights.
+        custom_layers: How layers cross that are not part of Keras: Keras 3 layer class -> a tf_keras layer class
+            that takes the settings of its `get_config()`, or a function that makes the tf_keras layer of a Keras 3
+            layer, such as `bridge.carry`. Weights must have the same order and shapes. Layers of Keras that
+            tf_keras lacks, such as the LayerScale of ConvNeXt, are carried without being named.
+
+    Returns:
+        An uncompiled `tf_keras.Model` with the same layers, weights and outputs.
+
+    Raises:
+        TypeError: If `model` is not a Keras 3 model, or is a subclassed one whose graph cannot be read.
+        ValueError: If layers have no counterpart (all of them are listed, with the reason), or the outputs
+            of the two models differ by more than `bridge.TOLERANCE`.
+
+    Example:
+        >>> import masslib
+        >>> twin = masslib.bridge.to_tf_keras(masslib.models.mlp((4,), 3))
+        >>> [layer.name for layer in twin.layers]
+        ['input', 'dense1', 'dense2', 'dense3']
+    """
+    check_model(model)
+    with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # from layers that the replay will list
+        model = unmixed(model)
+    replay = Replay(custom_layers)
+    with quiet():
+        reference, twin = replay.run(model) or (None, None)
+    if replay.problems:
+        raise UnsupportedLayers(model, replay.problems)
+    randomize(reference)
+    copy_weights(reference, twin)
+    check_answers(reference, twin)
+    copy_weights(model, twin)
+    return twin
+
+
+def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
+    """Bring the weights of a tf_keras model back into a new Keras 3 model.
+
+    Args:
+        model: A tf_keras model made by `to_tf_keras`, perhaps trained since. TFMOT wrappers must have been
+            stripped.
+        like: The Keras 3 model it came from. It is not changed. If it is compiled, the new one is compiled alike; the
+            state of its optimizer is not copied.
+
+    Returns:
+        A new Keras 3 model with the architecture of `like` and the weights of `model`, verified as in
+        `to_tf_keras`.
+
+    Raises:
+        ValueError: If a layer is missing or has other shapes, or the outputs differ.
+
+    Example:
+        >>> import masslib
+        >>> model = masslib.models.mlp((4,), 3)
+        >>> again = masslib.bridge.from_tf_keras(masslib.bridge.to_tf_keras(model), like=model)
+        >>> bool((again.get_weights()[0] == model.get_weights()[0]).all())
+        True
+    """
+    check_model(like)
+    with like.distribute_strategy.scope(), own_losses(like):
+        result = keras.models.clone_model(like, recursive=True)
+    copy_weights(model, result)
+    check_answers(functional(unmixed(result)), model)
+    return result

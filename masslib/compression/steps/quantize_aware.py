@@ -1,0 +1,73 @@
+"""Quantization-aware training: fine-tune the weights and the ranges that int8 will use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tf_keras
+
+from masslib.compression.finetune import Tuner
+from masslib.compression.step import split
+from masslib.compression.steps.constraints import Constrained, constrained
+from masslib.compression.tfmot import support
+from masslib.compression.tfmot.ranges import ranges_from_the_first_batch
+from masslib.compression.tfmot.schemes import by_role, output_only, quantize_scope, scheme
+from masslib.compression.tfmot.toolkit import tfmot
+
+
+@dataclass(frozen=True, repr=False)
+class QuantizeAware(Constrained):
+    """Fine-tune with int8 weights and activations emulated, so that the exported int8 file loses next to nothing.
+
+    The method is that of Jacob et al., "Quantization and training of neural networks for efficient
+    integer-arithmetic-only inference", 2018, by way of TFMOT. Zeros and clusters that earlier steps won are kept,
+    by TFMOT's PQAT, CQAT and PCQAT schemes. What TFMOT cannot quantize stays in float and is reported as skipped;
+    `masslib.diagnose` tells before. TFMOT trains the kernels of frozen layers, too.
+
+    It stands last in a recipe and needs no `Quantize`. `Compressed.model` is the tf_keras model that carries the
+    ranges; `masslib.export.tflite` writes it as int8.
+
+    Args:
+        epochs: Passes over the data.
+        max_steps: Upper limit of the training steps (batches), whatever the epochs.
+        learning_rate: Of the fine-tuning; that of the model's own optimizer if absent.
+        constraint: What the kernels are projected on after every batch, as in `Prune`.
+
+    Example:
+        >>> QuantizeAware(max_steps=200)
+        QuantizeAware(max_steps=200)
+    """
+
+    order = 5
+
+    def apply(self, twin: tf_keras.Model, tuner: Tuner) -> tuple[tf_keras.Model, dict[str, str]]:
+        """Return a fine-tuned tf_keras model with ranges, and the layers left in float with the reason."""
+        quantization = tfmot().quantization.keras
+        chosen, skipped = split(self, support.quantizable(twin))
+
+        # Without a range for its inputs the converter would leave a chosen layer in float as well.
+        entries = support.feeding(twin, chosen) & skipped.keys()
+
+        def annotated(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+            if layer.name in entries:
+                return quantization.quantize_annotate_layer(layer, output_only())
+            return quantization.quantize_annotate_layer(layer) if layer.name in chosen else layer
+
+        plan = tf_keras.models.clone_model(twin, clone_function=annotated)
+        kernels = {layer.name for layer in twin.layers if layer.name in chosen and support.kernel_name(layer)}
+        tied = constrained(twin, self.constraint, kernels)
+        training = plan if tied is twin else tf_keras.models.clone_model(tied, clone_function=annotated)
+        with quantize_scope():
+            aware = quantization.quantize_apply(training, scheme(skipped, preserving=True))
+            tuner.fit(aware, self, [ranges_from_the_first_batch(aware)])
+            # The preserving schemes train with copies of weights and masks that a finished model does not need.
+            result = quantization.quantize_apply(plan, scheme(skipped, preserving=False))
+        _copy_trained(aware, result)
+        return result, {name: f"stays in float: {reason}" for name, reason in skipped.items()}
+
+
+def _copy_trained(aware: tf_keras.Model, result: tf_keras.Model) -> None:
+    for source, target in zip(aware.layers, result.layers, strict=True):
+        trained = by_role(source)
+        for role, variable in by_role(target).items():
+            variable.assign(trained[role])

@@ -1,0 +1,1 @@
+"""The mechanics of TFMOT; nothing outside of this package imports it."""

@@ -1,0 +1,190 @@
+"""Which layers of a model each technique can treat, and why not.
+
+The steps of a recipe and `diagnose` ask the same functions. Each returns name -> reason, with an empty reason for
+the layers that will be treated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from masslib.compression.tfmot.toolkit import tfmot
+from masslib.graph.nodes import named_layers
+
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
+
+MIN_SHARE = 0.01
+"""Layers that hold less of the weights of a model would save nothing, and cost most of the accuracy."""
+
+_KERNELS = ("kernel", "pointwise_kernel", "depthwise_kernel", "embeddings")
+# What TFMOT's quantization-aware activations know; the rest has no quantized form.
+_ACTIVATIONS = {"linear", "relu", "softmax", "sigmoid", "tanh", "swish", "gelu"}
+PRESERVABLE = ("Conv2D", "Dense")
+"""Layers whose zeros and clusters TFMOT can keep while it trains them for quantization."""
+
+_FACTORIZABLE = ("Dense", "Conv1D", "Conv2D", "Conv3D")
+_FOLDABLE = ("Conv2D", "DepthwiseConv2D", "Dense")
+_SMALL = "holds {share:.2%} of the weights, less than min_share={min_share:.2%}"
+
+
+def kernel_name(layer: tf_keras.layers.Layer) -> str | None:
+    """Return the attribute that holds most of the weights of a layer, or None if it has no kernel."""
+    return next((name for name in _KERNELS if hasattr(layer, name)), None)
+
+
+def prunable(twin: tf_keras.Model, min_share: float = MIN_SHARE) -> dict[str, str]:
+    """Tell of every layer with a kernel whether it can be pruned."""
+    return _with_kernels(twin, min_share, tfmot().sparsity.keras.prune_low_magnitude)
+
+
+def clusterable(twin: tf_keras.Model, min_share: float = MIN_SHARE) -> dict[str, str]:
+    """Tell of every layer with a kernel whether it can be clustered."""
+    cluster_weights = tfmot().clustering.keras.cluster_weights
+    return _with_kernels(twin, min_share, lambda layer: cluster_weights(layer, number_of_clusters=3))
+
+
+def quantizable(twin: tf_keras.Model) -> dict[str, str]:
+    """Tell of every layer but the inputs whether it can be trained for quantization."""
+    registry = tfmot().quantization.keras.default_8bit.Default8BitQuantizeRegistry()
+    graph = _Graph(twin)
+    return {
+        layer.name: _why_not_quantized(layer, registry, graph)
+        for layer in twin.layers
+        if type(layer).__name__ != "InputLayer"
+    }
+
+
+def factorizable(model: keras.Model, min_share: float = MIN_SHARE) -> dict[str, str]:
+    """Tell of every layer with a kernel of a Keras 3 model whether it can become two thin ones."""
+    total = model.count_params()
+    return {
+        name: why_not_factorized(layer, layer.count_params() / total, min_share)
+        for name, layer in named_layers(model).items()
+        if kernel_name(layer)
+    }
+
+
+def why_not_factorized(layer: keras.layers.Layer, share: float, min_share: float = MIN_SHARE) -> str:
+    """Tell why a layer that holds a share of the weights of its model cannot become two thin ones, or return ""."""
+    kind = type(layer).__name__
+    if kind not in _FACTORIZABLE:
+        return f"layers of type {kind} are not factorized"
+    if getattr(layer, "groups", 1) > 1:
+        return f"its {layer.groups} groups are not factorized"
+    if share < min_share:
+        return _SMALL.format(share=share, min_share=min_share)
+    size, outputs = np.prod(layer.kernel.shape), layer.kernel.shape[-1]
+    if size // outputs + outputs >= size:
+        return f"at rank 1 two layers would have {size // outputs + outputs:,} weights, the one has {size:,}"
+    return ""
+
+
+def feeding(twin: tf_keras.Model, names: Collection[str]) -> set[str]:
+    """Return the names of the layers whose outputs go into one of the named layers."""
+    return _Graph(twin).feeding(names)
+
+
+def is_sparse(kernel: np.ndarray) -> bool:
+    """Tell whether a kernel was pruned; others have next to no zeros."""
+    return bool(np.mean(kernel == 0) > 0.01)
+
+
+def is_clustered(kernel: np.ndarray) -> bool:
+    """Tell whether the weights of a kernel share their values."""
+    values = kernel[kernel != 0]
+    return 2 * len(np.unique(values)) <= values.size
+
+
+def _with_kernels(twin: tf_keras.Model, min_share: float, wrap: Any) -> dict[str, str]:
+    reasons, total = {}, max(twin.count_params(), 1)
+    for layer in twin.layers:
+        name = kernel_name(layer)
+        share = layer.count_params() / total
+        if name is None:
+            if share >= min_share and any(len(weight.shape) > 1 for weight in layer.weights):
+                reasons[layer.name] = f"layers of type {_kind(layer)} have no kernel that can be treated by itself"
+        elif name == "depthwise_kernel":
+            reasons[layer.name] = "depthwise kernels are small and lose much accuracy, so TFMOT leaves them alone"
+        elif share < min_share:
+            reasons[layer.name] = _SMALL.format(share=share, min_share=min_share)
+        else:
+            reasons[layer.name] = _why_not_wrapped(layer, wrap)
+    return reasons
+
+
+def _kind(layer: tf_keras.layers.Layer) -> str:
+    """The type of a layer, or of what is carried in it."""
+    return getattr(layer, "kind", type(layer).__name__)
+
+
+def _why_not_wrapped(layer: tf_keras.layers.Layer, wrap: Any) -> str:
+    try:
+        # A copy, because wrapping marks the layer; built, because a convolution must show its size.
+        copy = type(layer).from_config(layer.get_config())
+        copy.build(layer.input_shape)
+        wrap(copy)
+    except (ValueError, KeyError):
+        return f"TFMOT does not support layers of type {type(layer).__name__}"
+    return ""
+
+
+def _why_not_quantized(layer: tf_keras.layers.Layer, registry: Any, graph: _Graph) -> str:
+    kind = _kind(layer)
+    if kind == "BatchNormalization":
+        return graph.why_not_folded(layer.name)
+    if kind != "SeparableConv2D" and not registry.supports(layer):
+        return f"TFMOT has no quantized form of {kind}"
+    activation = getattr(layer, "activation", None)
+    name = getattr(activation, "__name__", type(activation).__name__)
+    if activation is not None and name not in _ACTIVATIONS:
+        return f"TFMOT has no quantized form of the activation {name!r}"
+    if kind not in PRESERVABLE + ("SeparableConv2D",) and kernel_name(layer):
+        kernel = getattr(layer, kernel_name(layer)).numpy()
+        if is_sparse(kernel) or is_clustered(kernel):
+            return f"quantizing a {kind} would undo what pruning or clustering has won"
+    return ""
+
+
+class _Graph:
+    """Who feeds whom, read from the configuration of a functional model."""
+
+    def __init__(self, twin: tf_keras.Model):
+        config = twin.get_config()
+        self._layers = {layer["name"]: layer for layer in config["layers"]}
+        self._outputs = _sources(config["output_layers"])
+        self._inputs = {name: _sources(layer["inbound_nodes"]) for name, layer in self._layers.items()}
+
+    def feeding(self, names: Collection[str]) -> set[str]:
+        return {source for name in names for source in self._inputs[name]}
+
+    def why_not_folded(self, name: str) -> str:
+        """A batch normalization is quantized as a part of the convolution or dense layer it alone follows."""
+        inputs = self._inputs[name]
+        before = self._layers[inputs[0]] if len(inputs) == 1 else None
+        if before is None or before["class_name"] not in _FOLDABLE:
+            return f"quantization needs it right behind one of {', '.join(_FOLDABLE)}"
+        activation = before["config"]["activation"]
+        if activation != "linear":
+            return f"{inputs[0]!r} before it has an activation ({activation}); move that behind the normalization"
+        consumers = sum(feeding.count(inputs[0]) for feeding in self._inputs.values())
+        if consumers + self._outputs.count(inputs[0]) > 1 or len(self._inputs[inputs[0]]) > 1:
+            return f"{inputs[0]!r} before it feeds other layers too"
+        return ""
+
+
+def _sources(connections: Any) -> list[str]:
+    """Names of the layers in connections such as `["conv", 0, 0, {"mask": ["not_equal", 0, 0]}]`, however nested."""
+    if isinstance(connections, dict):
+        return _sources(list(connections.values()))
+    if not isinstance(connections, list | tuple):
+        return []
+    inner = [name for connection in connections for name in _sources(connection)]
+    match list(connections[:3]):
+        case [str(name), int(), int()] if name != "_CONSTANT_VALUE":
+            return [name, *inner]
+    return inner

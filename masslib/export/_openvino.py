@@ -1,0 +1,115 @@
+"""Export to OpenVINO's IR, which is fast on x86 processors (the extra `openvino`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masslib._util import manifest
+from masslib._util.files import BLANK_SEAL, replacing, seal
+from masslib._util.quiet import quiet
+from masslib.export import _onnx as onnx_graph
+from masslib.export import parity, preflight
+from masslib.formats import metadata
+from masslib.runtime.openvino_format import INFO
+
+if TYPE_CHECKING:
+    import keras
+
+    from masslib.export._tflite import Exportable
+
+_PRECISIONS = ("float32", "float16", "int8")
+_COMPUTE = ("float32", "bfloat16")
+
+
+def openvino(
+    model: keras.Model | Exportable,
+    path: str | os.PathLike[str],
+    *,
+    compute: str = "float32",
+    labels: Sequence[str] | None = None,
+    description: str | None = None,
+) -> Path:
+    """Write a model as OpenVINO IR, and check the files against the model.
+
+    There are two files, `<name>.xml` with the graph and `<name>.bin` with the weights. A plain Keras model becomes
+    float32, by Keras' own export; one compressed with `Quantize("float16")` stores its weights in half the bytes; one
+    with `Quantize("int8")` goes through an int8 ONNX file, so it needs the extra `onnx`, too. The graph carries its own
+    SHA-256 and that of the weights.
+
+    Args:
+        model: A built Keras 3 model with one input and one output, or a `Compressed` one.
+        path: The graph to write, ending in `.xml`.
+        compute: `"bfloat16"` lets `masslib.runtime.load` compute in it, which is faster on processors that can;
+            other programs read `compute` from the runtime information and set INFERENCE_PRECISION_HINT themselves.
+        labels: Names of the outputs, stored in the runtime information.
+        description: What the model is, for people; stored there, too.
+
+    Returns:
+        The path of the `.xml` file.
+
+    Raises:
+        ModuleNotFoundError: If the extra is not installed.
+        TypeError: If `model` is not a Keras 3 model.
+        ValueError: As for `masslib.export.tflite`, and for precisions other than float32, float16 and int8.
+
+    References:
+        `keras.Model.export`; OpenVINO, "Precision control".
+    """
+    path = Path(path)
+    if path.suffix != ".xml":
+        raise ValueError(f"{path}: the name of an OpenVINO graph must end in .xml; its weights lie beside it in a .bin")
+    if compute not in _COMPUTE:
+        raise ValueError(f"compute={compute!r}: expected 'float32' or 'bfloat16'")
+    model, precision, calibration = preflight.plain_model(model, _PRECISIONS, "OpenVINO")
+    labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
+    facts = {"compute": compute} | ({} if description is None else {"description": description})
+    if labels is not None:
+        facts["labels"] = json.dumps(labels)
+    allowed = "bfloat16" if compute == "bfloat16" and precision != "int8" else precision
+    with (
+        replacing(path) as graph,
+        # Moved into place before the graph, whose checksum of the weights tells if the process died in between.
+        replacing(path.with_suffix(".bin")) as weights,
+        tempfile.TemporaryDirectory(dir=path.parent) as folder,
+    ):
+        written = Path(folder, "model.xml")
+        _write(_converted(model, calibration), written, precision == "float16", facts)
+        parity.check(written, model, allowed, calibration)
+        written.with_suffix(".bin").rename(weights)
+        written.rename(graph)
+    return path
+
+
+def _converted(model: keras.Model, calibration: Any) -> Any:
+    """The model as an `openvino.Model`."""
+    try:
+        import openvino as library
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error.name} is not installed: pip install 'masslib[openvino]'", name=error.name
+        ) from None
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        if calibration is None:
+            path = Path(folder, "model.xml")
+            model.export(str(path), format="openvino", verbose=False)
+        else:
+            path = Path(folder, "model.onnx")
+            onnx_graph.write(model, path, calibration)
+        graph = library.Core().read_model(path)
+        return graph.clone()
+
+
+def _write(graph: Any, path: Path, half: bool, facts: dict[str, str]) -> None:
+    import openvino as library
+
+    for key, value in {**facts, "sha256": BLANK_SEAL.decode()}.items():
+        graph.set_rt_info(value, [INFO, key])
+    library.save_model(graph, path, compress_to_fp16=half)
+    graph.set_rt_info(manifest.checksum(path.with_suffix(".bin")), [INFO, "weights_sha256"])
+    library.save_model(graph, path, compress_to_fp16=half)
+    seal(path)

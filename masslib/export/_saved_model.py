@@ -1,0 +1,119 @@
+"""Export to TensorFlow's SavedModel."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from masslib._util import manifest
+from masslib._util.files import replacing
+from masslib._util.quiet import quiet_logger
+from masslib.export import parity, preflight, warm_up
+from masslib.formats import metadata
+from masslib.runtime.tensorflow_formats import MANIFEST
+
+
+def saved_model(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    version: int | None = None,
+    labels: Sequence[str] | None = None,
+    batch_size: int | None = None,
+) -> Path:
+    """Write a model as a SavedModel folder, and check the folder against the model.
+
+    The signature `serving_default` takes a batch of any size. With labels there is `classify` beside it for models of
+    images: it takes PNG or JPEG files as byte strings `(n,)`, decodes and resizes them and divides by 255 inside the
+    graph, and answers `labels` and `probabilities` `(n, classes)`, the most probable first. TensorFlow loads the folder
+    without masslib or Keras; `masslib.runtime.load` checks the checksums in `assets.extra/masslib.json` before it does.
+    Where tensorflow-serving-api is installed (the extra `serving`), there are requests in `assets.extra` that warm up
+    TensorFlow Serving before the first user comes. A model that computes in mixed precision does so in the folder, too.
+
+    Args:
+        model: A built Keras 3 model with one input and one output.
+        path: The folder to make; one that exists is replaced once the new one was checked.
+        version: Write to the folder `path/<version>`, the layout that TensorFlow Serving watches.
+        labels: Names of the outputs, such as `splits.classes`; they lie in `assets/labels.txt`, too.
+        batch_size: Rows that `serving_default` takes at once; by default any number.
+
+    Returns:
+        The path of the folder with `saved_model.pb`.
+
+    Raises:
+        TypeError: If `model` is not a Keras model, or the labels are no list of strings.
+        ValueError: If a number is not positive; there is not one label per output; or the written folder answers
+            differently from the model. Nothing is left behind then.
+
+    References:
+        `keras.export.ExportArchive`; TensorFlow Serving, "Architecture" (servable versions).
+
+    Example:
+        >>> import masslib, tempfile
+        >>> model = masslib.models.mlp((4,), 3)
+        >>> path = masslib.export.saved_model(model, tempfile.mkdtemp() + "/mlp", version=1)
+        >>> path.parent.name, path.name, sorted(entry.name for entry in path.iterdir())
+        ('mlp', '1', ['assets', 'assets.extra', 'fingerprint.pb', 'saved_model.pb', 'variables'])
+    """
+    preflight.check_keras(model)
+    preflight.check_batch_size(batch_size)
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
+        raise ValueError(f"version={version!r}: expected a whole number from 0, or None for no versions")
+    labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
+    path = Path(path) if version is None else Path(path, str(version))
+    with replacing(path) as temporary:
+        export_graph(model, temporary, batch_size, labels)
+        warm_up.write_requests(temporary, path.name if version is None else path.parent.name)
+        manifest.write(temporary, MANIFEST)
+        parity.check(temporary, model)
+    return path
+
+
+def export_graph(
+    model: keras.Model, folder: str | os.PathLike[str], batch_size: int | None = None, labels: list[str] | None = None
+) -> None:
+    """Write a SavedModel as it is, unchecked."""
+    shape, dtype = model.inputs[0].shape[1:], model.inputs[0].dtype
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [keras.InputSpec(dtype=dtype, shape=(batch_size, *shape), name=model.inputs[0].name)]
+    archive.add_endpoint("serving_default", model.__call__, signature)
+    with tempfile.TemporaryDirectory() as place, quiet_logger():  # which would print the temporary name
+        if labels is not None:
+            _add_labels(archive, model, Path(place, metadata.LABELS), labels)
+        archive.write_out(str(folder), verbose=False)
+
+
+def _add_labels(archive: Any, model: keras.Model, path: Path, labels: list[str]) -> None:
+    """Put the labels into the assets; if the inputs are images, add the signature `classify`, too."""
+    path.write_text("\n".join(labels) + "\n", encoding="utf-8")
+    lines = tf.lookup.TextFileInitializer(
+        str(path), tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
+    )
+    names = tf.lookup.StaticHashTable(lines, "")
+    archive.track(names)
+    shape = tuple(model.inputs[0].shape[1:])
+    if len(shape) == 3 and None not in shape and shape[2] in (1, 3):
+        archive.add_endpoint(
+            "classify", _classifier(model, names, shape), [tf.TensorSpec((None,), tf.string, "images")]
+        )
+
+
+def _classifier(model: keras.Model, names: Any, shape: tuple[int, int, int]) -> Callable:
+    def decode(content: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(content, channels=shape[2], expand_animations=False)
+        image = tf.image.resize(image, shape[:2], antialias=True)
+        return tf.ensure_shape(image, shape) / 255.0
+
+    def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        pixels = tf.map_fn(decode, images, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+        probabilities, order = tf.math.top_k(model(pixels, training=False), k=model.outputs[0].shape[-1])
+        return {"labels": names.lookup(tf.cast(order, tf.int64)), "probabilities": probabilities}
+
+    return classify

@@ -1,0 +1,38 @@
+"""Which models the rest of this room can work on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+def check_model(model: Any) -> None:
+    """Raise unless a model is a built Keras 3 model whose graph can be read."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"expected a Keras 3 model, got {type(model).__module__}.{type(model).__name__}; "
+            "build it with `import keras`, not with tf.keras or tf_keras"
+        )
+    if not model.built:
+        raise ValueError(f"model {model.name!r} has no weights yet; start it with keras.Input(...) or call it once")
+    if not has_graph(model):
+        raise TypeError(
+            f"model {model.name!r} is a subclass ({type(model).__name__}) whose graph cannot be read; "
+            "build the same network as a Sequential or functional model"
+        )
+
+
+def has_graph(model: keras.Model) -> bool:
+    """Tell whether a Keras 3 model is a Sequential or functional one, whose graph can be read."""
+    return isinstance(model, keras.Sequential) or hasattr(model, "operations")
+
+
+def check_one_input(model: keras.Model) -> None:
+    """Raise unless a model has one input, as the rows of a `Subset` have one array."""
+    if len(model.inputs) != 1:
+        names = ", ".join(tensor.name for tensor in model.inputs)
+        raise ValueError(
+            f"model {model.name!r} has {len(model.inputs)} inputs ({names}), and a Subset has one array; steps that "
+            "need no data, such as Quantize('dynamic'), work without it"
+        )

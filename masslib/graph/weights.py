@@ -1,0 +1,43 @@
+"""Weights copied between models that have the same layers, of the same Keras or of the two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from masslib.graph.nodes import named_layers
+
+
+def copy_weights(source: Any, target: Any) -> None:
+    """Copy the weights layer by layer; the layers of the two models are matched by name.
+
+    Raises:
+        ValueError: If a layer is missing or has other shapes.
+    """
+    sources = {name: layer for name, layer in named_layers(source).items() if layer.weights}
+    targets = {name: layer for name, layer in named_layers(target).items() if layer.weights}
+    if sources.keys() != targets.keys():
+        different = sorted(sources.keys() ^ targets.keys())
+        raise ValueError(f"the two models do not have the same layers with weights: {', '.join(different)}")
+    for name, layer in sources.items():
+        shapes = [tuple(np.shape(weight)) for weight in layer.get_weights()]
+        expected = [tuple(np.shape(weight)) for weight in targets[name].get_weights()]
+        if shapes != expected:
+            raise ValueError(f"layer {name!r} has weights of shapes {shapes}, expected {expected}")
+        set_weights(targets[name], layer.get_weights())
+
+
+def set_weights(layer: Any, weights: list[np.ndarray]) -> None:
+    """Set the weights of a layer of either Keras, and what it derives from them."""
+    layer.set_weights(weights)
+    if hasattr(layer, "finalize_state"):  # Normalization
+        layer.finalize_state()
+
+
+def copy_variables(source: Any, target: Any) -> None:
+    """Copy all variables of a Keras 3 layer into a copy of it: its weights and the state of its random generators."""
+    for old, new in zip(source.variables, target.variables, strict=True):
+        new.assign(old)
+    if hasattr(target, "finalize_state"):
+        target.finalize_state()

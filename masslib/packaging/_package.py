@@ -1,0 +1,200 @@
+"""`package`: a model with everything that its users need to know, in one folder."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from masslib import runtime
+from masslib._util import manifest
+from masslib._util.files import replacing
+from masslib._util.progress import bar
+from masslib.export import preflight
+from masslib.export._onnx import onnx
+from masslib.export._openvino import openvino
+from masslib.export._saved_model import saved_model
+from masslib.export._tflite import Exportable, tflite
+from masslib.formats import metadata
+from masslib.packaging import card, provenance
+from masslib.packaging._verify import PROBE
+
+if TYPE_CHECKING:
+    import keras
+
+    from masslib.data import Splits
+
+# Name -> the precision that it asks for, how it is written, and its file.
+_FORMATS: dict[str, tuple[str, Callable | None, str]] = {
+    "keras": ("float32", None, "model.keras"),
+    "saved_model": ("float32", saved_model, "saved_model"),
+    "tflite": ("float32", tflite, "float32.tflite"),
+    "tflite-float16": ("float16", tflite, "float16.tflite"),
+    "tflite-dynamic": ("dynamic", tflite, "dynamic.tflite"),
+    "tflite-int8": ("int8", tflite, "int8.tflite"),
+    "onnx": ("float32", onnx, "float32.onnx"),
+    "onnx-int8": ("int8", onnx, "int8.onnx"),
+    "openvino": ("float32", openvino, "float32.xml"),
+    "openvino-int8": ("int8", openvino, "int8.xml"),
+}
+_PROBES = 16
+
+
+def package(
+    model: keras.Model | Exportable,
+    path: str | os.PathLike[str],
+    splits: Splits,
+    *,
+    formats: Sequence[str] | None = None,
+    description: str = "",
+    limitations: str = "",
+    training: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    verbose: bool = True,
+) -> Path:
+    """Write a model in several formats, measure each file, and write down what its users need to know.
+
+    The folder holds the model files, a `MODEL_CARD.md` for people, a `manifest.json` for programs, and `probe.npz`,
+    some inputs with the answers of every file. The manifest tells the data and their checksum, the training, the
+    versions of the packages, and of each file the metrics on the test split with their intervals, size, latency and
+    SHA-256.
+
+    Args:
+        model: A trained Keras 3 model, or a `Compressed` one, which becomes a TFLite file in its own precision.
+        path: The folder to make; one that exists is replaced once the new one is whole.
+        splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
+        formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-float16"`, `"tflite-dynamic"`,
+            `"tflite-int8"`, and with the extras `"onnx"`, `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default
+            `keras`, `saved_model`, `tflite` and `tflite-dynamic`; of a `Compressed` model `tflite`.
+        description: What the model is for, for the card and the files.
+        limitations: What it must not be used for, for the card.
+        training: What the training was, such as `{"epochs": 3, "batch_size": 128}`; optimizer and loss are told anyway
+            if the model is compiled.
+        seed: Seed of the choice of calibration rows and of the timed batch.
+        verbose: Whether to show progress.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If a format is unknown or does not go with the model, or a file answers differently from the model;
+            nothing is left behind then.
+
+    References:
+        Mitchell et al., "Model Cards for Model Reporting", 2019.
+
+    Example:
+        >>> import masslib, tempfile
+        >>> splits = masslib.data.load("digits")
+        >>> model = masslib.models.mlp(splits.input_shape, splits.num_classes)
+        >>> folder = package(model, tempfile.mkdtemp() + "/digits", splits, formats=["tflite"], verbose=False)
+        >>> sorted(file.name for file in folder.iterdir())
+        ['MODEL_CARD.md', 'float32.tflite', 'manifest.json', 'probe.npz']
+        >>> verify(folder)["answers"].tolist()
+        ['as when it was packaged']
+    """
+    compressed = hasattr(model, "precision")
+    network = model.model if compressed else model
+    preflight.check_keras(network)
+    formats = _checked(formats, compressed)
+    path = Path(path)
+    with replacing(path) as folder:
+        folder.mkdir()
+        files = _write(model, network, splits, formats, folder, description, seed, verbose)
+        measured, answers = _measure(files, splits, seed, verbose)
+        np.savez(folder / PROBE, x=splits.test[:_PROBES][0], **answers)
+        facts = {
+            "format": "masslib package 1",
+            "name": path.name if not path.name.isdigit() else path.parent.name,
+            "description": description,
+            "limitations": limitations,
+            "model": provenance.network(network, compressed and model),
+            "data": provenance.data(splits),
+            "training": {**provenance.compiled(network), **dict(training or {})},
+            "packages": provenance.versions(),
+            "machine": provenance.machine(),
+            "models": measured,
+        }
+        (folder / card.NAME).write_text(card.text(facts), encoding="utf-8")
+        manifest.write(folder, **facts)
+    return path
+
+
+def _checked(formats: Sequence[str] | None, compressed: bool) -> list[str]:
+    if formats is None:
+        formats = ["tflite"] if compressed else ["keras", "saved_model", "tflite", "tflite-dynamic"]
+    unknown = [name for name in formats if name not in _FORMATS]
+    if isinstance(formats, str) or not formats or unknown:
+        raise ValueError(f"formats={formats!r}: expected a list of some of {', '.join(_FORMATS)}")
+    wrong = [name for name in formats if name != "tflite"]
+    if compressed and wrong:
+        raise ValueError(
+            f"formats={list(formats)}: a Compressed model has its own precision and becomes one file, 'tflite'; for "
+            f"{wrong} pass the Keras model"
+        )
+    return list(dict.fromkeys(formats))
+
+
+def _write(
+    model: Any,
+    network: Any,
+    splits: Splits,
+    formats: list[str],
+    folder: Path,
+    description: str,
+    seed: int,
+    verbose: bool,
+) -> dict[str, Path]:
+    from masslib.compression import Quantize, compress  # not at the top: compression stands above export
+
+    labels = metadata.check_labels(splits.classes, network.outputs[0].shape[-1])
+    files = {}
+    for name in bar(formats, title="export", unit="file", visible=verbose):
+        precision, write, file = _FORMATS[name]
+        files[name] = folder / (f"{model.precision}.tflite" if hasattr(model, "precision") else file)
+        if write is None:
+            model.save(files[name])
+            continue
+        small = model
+        if precision != "float32":
+            small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False)
+        about = {} if write is saved_model else {"description": description or None}
+        write(small, files[name], labels=labels, **about)
+    return files
+
+
+def _measure(
+    files: dict[str, Path], splits: Splits, seed: int, verbose: bool
+) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+    """What is told of each file, and its answers to the probe."""
+    from masslib import measure
+    from masslib.evaluation import evaluate
+
+    timed = measure.latencies(files, seed=seed, max_seconds=1.0)
+    measured, answers = {}, {}
+    for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
+        with runtime.load(path) as predictor:
+            result = evaluate(predictor, splits.test)
+            answers[name] = predictor.predict(splits.test[:_PROBES][0])
+        size = measure.file_size(path)
+        measured[name] = {
+            "file": path.name,
+            "metrics": {key: _rounded(value) for key, value in result.metrics.items()},
+            "accuracy_interval": result.accuracy_interval,
+            "bytes": size.raw,
+            "gzipped_bytes": size.gzipped,
+            "median_ms": round(timed[name].median_ms, 4),
+            "p95_ms": round(timed[name].p95_ms, 4),
+            "threads": timed[name].threads,
+        }
+    return measured, answers
+
+
+def _rounded(value: float) -> float | None:
+    """JSON has no NaN, which the AUC is when a class is absent."""
+    return round(value, 6) if math.isfinite(value) else None

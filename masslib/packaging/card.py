@@ -1,0 +1,94 @@
+"""The model card: what `package` found out, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+NAME = "MODEL_CARD.md"
+_NOT_STATED = "The author has not said."
+
+
+def text(facts: Mapping[str, Any]) -> str:
+    """Write the facts of a manifest as Markdown, in the sections of Mitchell et al. (2019)."""
+    model, data = facts["model"], facts["data"]
+    sections = {
+        "Model details": [
+            f"`{model['name']}`: {_shape(model['input_shape'])} -> {_shape(model['output_shape'])}, "
+            f"{model['weights']:,} weights."
+            + (f" Compressed by {', '.join(f'`{step}`' for step in model['recipe'])}." if model["recipe"] else ""),
+            _list(facts["training"]),
+        ],
+        "Intended use": [facts["description"] or _NOT_STATED],
+        "Limitations": [facts["limitations"] or _NOT_STATED],
+        "Data": [_data(data)],
+        "Results": [
+            f"On the {data['test']['rows']:,} rows of the test split"
+            + ("; in brackets the 95 % interval." if _intervals(facts) else "."),
+            _results(facts["models"]),
+            f"Size as gzip leaves it in brackets (1 kB is 1000 bytes). Time of one call with one row, median and 95th "
+            f"percentile, on {facts['machine']}.",
+        ],
+        "How to use it": [
+            _usage(list(facts["models"].values())[-1]["file"], model["input_shape"]),
+            "Inputs are float32 in the range of the training data. `manifest.json` says the same to programs, with the "
+            "SHA-256 of every file.",
+        ],
+        "Made with": [_list(facts["packages"])],
+    }
+    body = "\n\n".join("\n\n".join([f"## {title}", *filter(None, parts)]) for title, parts in sections.items())
+    return f"# {facts['name']}\n\n{body}\n"
+
+
+def _usage(file: str, shape: Iterable[int | None]) -> str:
+    lines = [
+        "import masslib",
+        "",
+        'masslib.verify(".")  # the checksums, and that every file answers as when it was packaged',
+        f'masslib.export.load("{file}").predict(x)  # x: {_shape(["n", *shape])}',
+    ]
+    return "\n".join(["```python", *lines, "```"])
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    rows = [(name, f"{data[name]['rows']:,}", f"`{data[name]['sha256']}`") for name in ("train", "valid", "test")]
+    table = _table(("split", "rows", "SHA-256 of inputs and labels"), rows)
+    return table + (f"\n\nClasses: {', '.join(data['classes'])}." if data["classes"] else "")
+
+
+def _results(models: Mapping[str, Mapping[str, Any]]) -> str:
+    metrics = list(next(iter(models.values()))["metrics"])
+    rows = []
+    for entry in models.values():
+        figures = ["undefined" if (value := entry["metrics"][name]) is None else f"{value:.4f}" for name in metrics]
+        if entry["accuracy_interval"]:
+            low, high = entry["accuracy_interval"]
+            figures[0] += f" [{low:.4f}, {high:.4f}]"
+        size = f"{entry['bytes'] / 1000:,.0f} kB [{entry['gzipped_bytes'] / 1000:,.0f}]"
+        rows.append((f"`{entry['file']}`", *figures, size, f"{entry['median_ms']:.3f} ms, {entry['p95_ms']:.3f} ms"))
+    return _table(("file", *metrics, "size", "time"), rows)
+
+
+def _intervals(facts: Mapping[str, Any]) -> bool:
+    return any(entry["accuracy_interval"] for entry in facts["models"].values())
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _list(facts: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {key}: {_value(value)}" for key, value in facts.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(inner)}" for key, inner in value.items())
+    return str(value)
+
+
+def _shape(shape: Iterable[int | str | None]) -> str:
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    return f"({sizes})" if "," in sizes else f"({sizes},)"

@@ -1,0 +1,202 @@
+"""`fastest`: which file is the best on this machine, by measurement."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from masslib._util.progress import bar
+from masslib._util.tables import as_html, as_text
+from masslib.export._onnx import onnx
+from masslib.export._openvino import openvino
+from masslib.export._tflite import tflite
+
+if TYPE_CHECKING:
+    import keras
+
+    from masslib.data import Splits
+
+BASELINE = "LiteRT float32"
+# Name -> its precision, how the file is written, its suffix, and the packages that it takes.
+_ONNX = ("onnx", "onnxruntime", "tf2onnx")
+_CANDIDATES: dict[str, tuple[str, Callable, str, tuple[str, ...]]] = {
+    BASELINE: ("float32", tflite, ".tflite", ()),
+    "LiteRT dynamic": ("dynamic", tflite, ".tflite", ()),
+    "LiteRT int8": ("int8", tflite, ".tflite", ()),
+    "ONNX float32": ("float32", onnx, ".onnx", _ONNX),
+    "ONNX int8": ("int8", onnx, ".onnx", _ONNX),
+    "OpenVINO float32": ("float32", openvino, ".xml", ("openvino",)),
+    "OpenVINO bfloat16": ("bfloat16", openvino, ".xml", ("openvino",)),
+    "OpenVINO int8": ("int8", openvino, ".xml", ("openvino", *_ONNX)),
+}
+_OBJECTIVES = {"latency": "median_ms", "size": "size_kb"}
+
+
+@dataclass(frozen=True, repr=False)
+class Fastest:
+    """What `fastest` returns; the last value of a notebook cell shows its table.
+
+    Attributes:
+        name: The row of the table that won.
+        path: Its file, for `masslib.export.load`.
+        table: One row per file. Columns: `median_ms` and `p95_ms` (one call), `times_faster` (than `"LiteRT float32"`),
+            `size_kb` (1000 bytes), `accuracy` (on the validation split), `drop_points` (percentage points below
+            `"LiteRT float32"`) and `verdict` ("chosen", "allowed", "slower than float" or "less accurate").
+        files: All files by name.
+        skipped: Files that were not made, with the reason.
+    """
+
+    name: str
+    path: Path
+    table: pd.DataFrame
+    files: dict[str, Path]
+    skipped: dict[str, str]
+
+    def __repr__(self) -> str:
+        return as_text(self.table) + self._remarks("\n")
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return as_html(self.table) + self._remarks("<br>", html.escape)
+
+    def _remarks(self, newline: str, escape: Callable[[str], str] = str) -> str:
+        return "".join(f"{newline}{escape(f'not made: {name}, {why}')}" for name, why in self.skipped.items())
+
+
+def fastest(
+    model: keras.Model,
+    splits: Splits,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    objective: str = "latency",
+    max_drop: float = 0.001,
+    batch_size: int = 1,
+    threads: int = 1,
+    seed: int = 0,
+    verbose: bool = True,
+) -> Fastest:
+    """Export a classifier to every format whose runtime is installed, measure each file here, and pick the best.
+
+    Which format is the fastest depends on the network and on the processor, so it is measured and not guessed. The
+    candidates are LiteRT in float32, dynamic and int8, ONNX in float32 and int8 (the extra `onnx`), and OpenVINO in
+    float32, bfloat16 and int8 (the extra `openvino`). Their calls take turns. A file that is slower than LiteRT in
+    float32, or loses too much accuracy, is never picked.
+
+    Args:
+        model: A trained Keras 3 classifier.
+        splits: `splits.train` calibrates the int8 files, `splits.valid` tells the accuracy; the test split
+            stays unseen.
+        folder: Where to keep the files; by default a temporary folder that lives as long as the result.
+        objective: `"latency"` picks the shortest median time of a call, `"size"` the fewest bytes.
+        max_drop: How much accuracy (a fraction) may be lost against LiteRT in float32.
+        batch_size: Rows per timed call.
+        threads: CPU threads of every runtime.
+        seed: Seed of the choice of calibration rows and of the timed batch.
+        verbose: Whether to show progress.
+
+    Returns:
+        A `Fastest`: the winner, and the table of all.
+
+    Raises:
+        TypeError: If `model` is not a Keras 3 model.
+        ValueError: If an argument is out of range, or `model` is no classifier.
+
+    Example:
+        >>> import masslib
+        >>> splits = masslib.data.load("digits")
+        >>> model = masslib.models.mlp(splits.input_shape, splits.num_classes)
+        >>> result = masslib.fastest(model, splits, max_drop=1.0, verbose=False)
+        >>> bool(result.table.loc[result.name, "median_ms"] <= result.table.loc["LiteRT float32", "median_ms"])
+        True
+    """
+    if objective not in _OBJECTIVES:
+        raise ValueError(f"objective={objective!r}: expected 'latency' or 'size'")
+    if not 0 <= max_drop <= 1:
+        raise ValueError(f"max_drop={max_drop!r}: expected a fraction from 0 to 1, 0.001 being a tenth of a point")
+    place = Path(folder or tempfile.mkdtemp())
+    try:
+        files, skipped = _write(model, splits, place, seed, verbose)
+        table = _measure(files, splits, batch_size, threads, seed, verbose)
+    except BaseException:
+        if folder is None:
+            shutil.rmtree(place)
+        raise
+    name = judge(table, _OBJECTIVES[objective], max_drop)
+    result = Fastest(name, files[name], table, files, skipped)
+    if folder is None:
+        weakref.finalize(result, shutil.rmtree, place)
+    return result
+
+
+def _write(
+    model: keras.Model, splits: Splits, folder: Path, seed: int, verbose: bool
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """The files by name, and why others were not made."""
+    from masslib.compression import Quantize, compress  # not at the top: compression stands above export
+
+    files: dict[str, Path] = {}
+    skipped: dict[str, str] = {}
+    for name, (precision, write, suffix, packages) in bar(
+        _CANDIDATES.items(), title="export", unit="file", visible=verbose
+    ):
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        if missing:
+            skipped[name] = f"{missing[0]} is not installed: pip install 'masslib[onnx,openvino]'"
+            continue
+        options = {"compute": "bfloat16"} if precision == "bfloat16" else {}
+        quantized = precision in ("dynamic", "int8")
+        small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False) if quantized else model
+        try:
+            files[name] = write(small, folder / (name.replace(" ", "_") + suffix), **options)
+        except ValueError as error:
+            if name == BASELINE:
+                raise
+            skipped[name] = str(error)
+    return files, skipped
+
+
+def _measure(
+    files: dict[str, Path], splits: Splits, batch_size: int, threads: int, seed: int, verbose: bool
+) -> pd.DataFrame:
+    from masslib import measure
+    from masslib.evaluation import evaluate
+
+    accuracy = {}
+    for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
+        accuracy[name] = evaluate(path, splits.valid).accuracy
+        if accuracy[name] is None:
+            raise ValueError("fastest judges classifiers by their accuracy, and these labels are quantities")
+    timed = measure.latencies(files, batch_size=batch_size, threads=threads, runs=400, seed=seed)
+    return pd.DataFrame(
+        {
+            "median_ms": [timed[name].median_ms for name in files],
+            "p95_ms": [timed[name].p95_ms for name in files],
+            "times_faster": [timed[BASELINE].median_ms / timed[name].median_ms for name in files],
+            "size_kb": [measure.file_size(path).raw / 1000 for path in files.values()],
+            "accuracy": [accuracy[name] for name in files],
+            "drop_points": [100 * (accuracy[BASELINE] - accuracy[name]) for name in files],
+        },
+        index=list(files),
+    )
+
+
+def judge(table: pd.DataFrame, column: str, max_drop: float) -> str:
+    """Add the verdicts to the table and return the name of the winner."""
+    slower = table["median_ms"] > table.loc[BASELINE, "median_ms"]
+    worse = table["drop_points"] > 100 * max_drop + 1e-9
+    table["verdict"] = "allowed"
+    table.loc[slower, "verdict"] = "slower than float"
+    table.loc[worse, "verdict"] = "less accurate"
+    winner = table.loc[table["verdict"] == "allowed", column].idxmin()
+    table.loc[winner, "verdict"] = "chosen"
+    return winner

@@ -1,0 +1,178 @@
+"""`search`: try, judge, go on until the budget is used, and return the best."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from masslib._util.lock import lock
+from masslib._util.progress import bar
+from masslib.compression import diagnose
+from masslib.compression.result import Compressed
+from masslib.compression.step import Training
+from masslib.evaluation import evaluate
+from masslib.graph.compiled import compile_config
+from masslib.graph.copying import copied
+from masslib.packaging import provenance
+from masslib.selection._sensitivity import Sensitivity, sensitivity
+from masslib.selection.candidates import Family, families_for, next_candidate
+from masslib.selection.search_result import Search, table_of
+from masslib.selection.trials import Folder, Judge, Trial, fingerprint
+
+if TYPE_CHECKING:
+    from masslib.data import Splits
+
+_OBJECTIVES = ("size", "latency", "flops")
+_LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_SENSITIVITY_ROWS = 2000
+
+
+def search(
+    model: keras.Model,
+    splits: Splits,
+    max_drop: float = 0.005,
+    objective: str = "size",
+    *,
+    budget: int = 12,
+    max_seconds: float | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    epochs: int = 1,
+    max_steps: int | None = None,
+    learning_rate: float | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    verbose: bool = True,
+) -> Search:
+    """Find the recipe that makes a model smallest or fastest without losing more accuracy than allowed.
+
+    Recipes are tried from gentle to strong: quantization alone, then recipes whose strength can be chosen. For the
+    size these prune, cluster and quantize; how much each layer is pruned follows from one threshold for all layers, or
+    from what each may lose by itself (see `masslib.sensitivity`). For time and operations they remove channels or
+    factorize. The recipe that leads is bisected between what was accepted and what was not. Every trial is judged by
+    its TFLite file, on the validation split; the test split is looked at once, at the end.
+
+    It can be interrupted at any time (Ctrl-C, or the stop button of a notebook), and returns the best so far. With a
+    folder it goes on there the next time, with the trials that are done. The same call makes the same trials, except
+    that with `objective="latency"` their order depends on what the machine measured.
+
+    Args:
+        model: A trained and compiled Keras 3 classifier. It is not changed.
+        splits: `splits.train` fine-tunes and calibrates, `splits.valid` judges, `splits.test` is for the end.
+        max_drop: The accepted loss of accuracy on the validation split, a fraction: 0.005 is half a percentage point.
+        objective: What becomes small: `"size"` (bytes of the gzipped file), `"latency"` (median time of one row on
+            one thread, against the float file in the same turn), or `"flops"` (operations, then bytes).
+        budget: How many trials to make at most, those that lie in the folder included.
+        max_seconds: No trial starts later than so long, in s, after the call.
+        folder: Where to keep the trials, each with its file and its model; thrown away if absent.
+        epochs: As in every step that fine-tunes.
+        max_steps: As in every step that fine-tunes.
+        learning_rate: As in every step that fine-tunes.
+        batch_size: Rows per training step.
+        seed: Seed of the fine-tuning, the calibration and the rows that sensitivity is measured on.
+        verbose: Whether to show progress.
+
+    Returns:
+        A `Search`, whose `.best` is ready for `masslib.export.tflite`.
+
+    Raises:
+        TypeError: If `model` is not a Keras 3 model.
+        ValueError: If an argument is out of range, the model is not compiled or no classifier, or the folder holds
+            another search or a damaged file.
+        RuntimeError: If another search is going on in the folder.
+
+    Example:
+        >>> import masslib
+        >>> splits = masslib.data.load("digits")
+        >>> model = masslib.models.mlp(splits.input_shape, splits.num_classes)
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+        >>> _ = masslib.fit(model, splits.train, epochs=4, verbose=0)
+        >>> found = masslib.search(model, splits, max_drop=0.05, budget=2, verbose=False)
+        >>> list(found.table.index), len(found.best.steps)
+        (['float', 'dynamic', 'int8'], 1)
+    """
+    tuning = {"epochs": epochs, "max_steps": max_steps, "learning_rate": learning_rate}
+    _check(model, max_drop, objective, budget, max_seconds, tuning)
+    options = {"batch_size": batch_size, "seed": seed}
+    goal = {"objective": objective, "max_drop": max_drop}
+    searched = {"model": fingerprint(model), "data": provenance.data(splits)}
+    deadline = None if max_seconds is None else time.monotonic() + max_seconds
+    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place, lock(place):
+        store = Folder(Path(place), {**searched, **goal, **tuning, **options})
+        judge = Judge(model, splits, store.baseline, **goal, options=options | {"verbose": verbose})
+        trials: list[Trial] = []
+        found, stopped = None, "interrupted"
+        with suppress(KeyboardInterrupt):  # the best so far is what was asked for
+            found = store.sensitivity() or _measured(model, splits, store, seed, verbose)
+            families = families_for(objective, found, tuning)
+            stopped = _run(families, store, judge, trials, budget, deadline, verbose)
+        best = min((t for t in trials if t.accepted), key=lambda trial: trial.score, default=None)
+        file = store.baseline if best is None else store.file(trials.index(best))
+        return Search(
+            best=Compressed(copied(model), ()) if best is None else store.model(trials.index(best)),
+            name="float" if best is None else best.name,
+            table=table_of(judge.figures(store.baseline), trials),
+            test={"float": evaluate(store.baseline, splits.test), "best": evaluate(file, splits.test)},
+            sensitivity=found,
+            file=file if folder else None,
+            stopped=stopped,
+            max_drop=max_drop,
+        )
+
+
+def _run(
+    families: list[Family],
+    store: Folder,
+    judge: Judge,
+    trials: list[Trial],
+    budget: int,
+    deadline: float | None,
+    verbose: bool,
+) -> str:
+    """Make trials, or read those that were made before, and append them to `trials`; return why it ended."""
+    with bar(title="search", unit="trial", visible=verbose, total=budget) as shown:
+        while len(trials) < budget:
+            candidate = next_candidate(families, trials)
+            if candidate is None:
+                return "nothing stronger is left to try"
+            shown.set_postfix_str(candidate.name)
+            trial = store.trial(len(trials), candidate.name)
+            if trial is None and deadline is not None and time.monotonic() > deadline:
+                return "the time is up"
+            trials.append(trial or store.make(len(trials), judge, candidate))
+            shown.update()
+    return "the budget of trials is used"
+
+
+def _measured(model: keras.Model, splits: Splits, store: Folder, seed: int, verbose: bool) -> Sensitivity:
+    """Measure the sensitivity of what can be pruned."""
+    prunable = diagnose(model, min_share=0)["prunes"]
+    rows = splits.valid.sample(min(_SENSITIVITY_ROWS, len(splits.valid)), seed=seed)
+    layers = list(prunable.index[prunable])
+    if not layers:
+        raise ValueError(f"model {model.name!r} has no layer that can be pruned; masslib.diagnose(model) tells why")
+    found = sensitivity(model, rows, levels=_LEVELS, layers=layers, verbose=verbose)
+    store.keep_sensitivity(found)
+    return found
+
+
+def _check(
+    model: Any, max_drop: float, objective: str, budget: int, max_seconds: float | None, tuning: dict[str, Any]
+) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"expected a Keras 3 model, got {type(model).__name__}")
+    compile_config(model)  # refuses one that is not compiled
+    if objective not in _OBJECTIVES:
+        raise ValueError(f"objective={objective!r}: expected one of {', '.join(map(repr, _OBJECTIVES))}")
+    if not isinstance(max_drop, int | float) or not 0 <= max_drop < 1:
+        raise ValueError(f"max_drop={max_drop!r}: expected a fraction from 0 up to 1, such as 0.005 for half a point")
+    if not isinstance(budget, int) or isinstance(budget, bool) or budget < 1:
+        raise ValueError(f"budget={budget!r}: expected a number of trials of at least 1")
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"max_seconds={max_seconds!r}: expected a positive number of seconds, or None")
+    Training(**tuning)  # refuses what no step takes

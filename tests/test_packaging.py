@@ -1,0 +1,145 @@
+"""A package tells the truth about its files, and `verify` finds every change."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import masslib
+from masslib import Prune, Quantize, compress, data, export, models
+from masslib._util import manifest
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return masslib.data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def model(splits):
+    model = models.mlp(splits.input_shape, splits.num_classes)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    masslib.fit(model, splits.train, batch_size=64, epochs=3, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(model, splits, tmp_path_factory):
+    return masslib.package(
+        model,
+        tmp_path_factory.mktemp("bundle") / "digits" / "1",
+        splits,
+        formats=["keras", "saved_model", "tflite", "tflite-int8"],
+        description="Reads handwritten digits.",
+        limitations="Not for cheques.",
+        training={"epochs": 3, "batch_size": 64},
+        verbose=False,
+    )
+
+
+def test_the_manifest_says_what_can_be_measured_again(folder, model, splits):
+    facts = json.loads((folder / "manifest.json").read_text())
+    assert (facts["name"], facts["description"]) == ("digits", "Reads handwritten digits.")
+    assert facts["training"]["epochs"] == 3 and facts["training"]["optimizer"]["class"] == "Adam"
+    assert facts["packages"]["keras"].startswith("3.")
+    assert (facts["model"]["weights"], facts["model"]["input_shape"]) == (model.count_params(), [8, 8, 1])
+    for entry in facts["models"].values():
+        path = folder / entry["file"]
+        result = masslib.evaluate(path, splits.test)
+        assert entry["metrics"] == pytest.approx(result.metrics, abs=1e-6)
+        assert entry["accuracy_interval"] == pytest.approx(result.accuracy_interval)
+        assert entry["bytes"] == masslib.measure.file_size(path).raw
+        assert 0 < entry["median_ms"] <= entry["p95_ms"]
+    on_disk = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    assert set(facts["files"]) == on_disk - {"manifest.json"}
+    for name, entry in facts["files"].items():
+        assert entry["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+
+
+def test_the_card_says_it_to_people(folder, splits):
+    card = (folder / "MODEL_CARD.md").read_text()
+    for title in ("Model details", "Intended use", "Limitations", "Data", "Results", "How to use it", "Made with"):
+        assert f"\n## {title}\n" in card
+    accuracy = masslib.evaluate(folder / "int8.tflite", splits.test).accuracy
+    (row,) = [line for line in card.splitlines() if line.startswith("| `int8.tflite`")]
+    assert row.split("|")[2].strip().startswith(f"{accuracy:.4f} [")
+    assert "Reads handwritten digits." in card and "Not for cheques." in card and "- batch_size: 64" in card
+
+
+def test_the_checksum_is_that_of_the_data(folder, model, splits, tmp_path):
+    said = json.loads((folder / "manifest.json").read_text())["data"]
+    x, y = splits.test[:]
+    assert said["test"]["rows"] == len(y)
+    assert said["test"]["sha256"] == hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()
+    assert len({said[part]["sha256"] for part in ("train", "valid", "test")}) == 3
+
+
+def test_an_intact_package_answers_as_it_did(folder):
+    table = masslib.verify(folder)
+    assert table["file"].tolist() == ["model.keras", "saved_model", "float32.tflite", "int8.tflite"]
+    assert set(table["answers"]) == {"as when it was packaged"}
+    for file in table["file"]:
+        with export.load(folder / file) as predictor:
+            assert predictor.labels == (None if file == "model.keras" else list("0123456789"))
+
+
+def test_every_change_is_found(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a folder that masslib.package has written"):
+        masslib.verify(tmp_path / "nothing")
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "MODEL_CARD.md").write_text("It is perfect.")
+    (copy / "float32.tflite").unlink()
+    with pytest.raises(ValueError, match="is damaged: MODEL_CARD.md was changed, float32.tflite is missing"):
+        masslib.verify(copy)
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    (copy / "extra.tflite").write_text("stowaway")
+    with pytest.raises(ValueError, match="holds files that its manifest does not name: extra.tflite; remove them"):
+        masslib.verify(copy)
+    (copy / "extra.tflite").unlink()
+    said = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(said.replace("Not for cheques", "Best for cheques"))
+    with pytest.raises(ValueError, match="manifest.json is damaged: its SHA-256"):
+        masslib.verify(copy)
+
+
+def test_other_answers_are_found_even_if_all_checksums_are_right(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with np.load(copy / "probe.npz") as probe:
+        arrays = dict(probe)
+    arrays["tflite"] = arrays["tflite"][::-1]
+    np.savez(copy / "probe.npz", **arrays)
+    facts = manifest_facts(copy)
+    manifest.write(copy, **facts)
+    with pytest.raises(ValueError, match="float32.tflite is intact, but answers otherwise than when it was packaged"):
+        masslib.verify(copy)
+
+
+def manifest_facts(folder):
+    facts = json.loads((folder / "manifest.json").read_text())
+    return {key: value for key, value in facts.items() if key not in ("files", "seal")}
+
+
+def test_a_compressed_model_keeps_its_recipe(model, splits, tmp_path):
+    steps = [Prune(0.5, max_steps=3), Quantize("dynamic")]
+    small = compress(model, steps, splits.train, batch_size=64, verbose=False)
+    folder = masslib.package(small, tmp_path / "small", splits, verbose=False)
+    facts = json.loads((folder / "manifest.json").read_text())
+    assert facts["model"]["recipe"] == [repr(step) for step in steps]
+    assert facts["training"]["loss"] == "sparse_categorical_crossentropy"
+    assert masslib.verify(folder)["file"].tolist() == ["dynamic.tflite"]
+    with pytest.raises(ValueError, match="a Compressed model has its own precision and becomes one file, 'tflite'"):
+        masslib.package(small, tmp_path / "other", splits, formats=["tflite", "keras"])
+
+
+def test_wrong_wishes_leave_nothing_behind(model, splits, tmp_path):
+    for formats in ([], "tflite", ["tflite", "coreml"]):
+        with pytest.raises(ValueError, match="expected a list of some of keras, saved_model, tflite"):
+            masslib.package(model, tmp_path / "x", splits, formats=formats)
+    with pytest.raises(TypeError, match="expected a Keras model, got str"):
+        masslib.package("model", tmp_path / "x", splits)
+    other = data.Splits(splits.train, splits.valid, splits.test, ["one", "two"])
+    with pytest.raises(ValueError, match="there are 2 labels, but the model has 10 outputs"):
+        masslib.package(model, tmp_path / "x", other, verbose=False)
+    assert list(tmp_path.iterdir()) == []
