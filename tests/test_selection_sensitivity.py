@@ -59,12 +59,12 @@ def test_levels_run_from_gentle_to_strong_and_layers_can_be_chosen(trained, digi
 
 def test_within_interpolates_and_is_what_prune_takes():
     table = pd.DataFrame({0.5: [0.9, 0.9, 0.2], 0.9: [0.9, 0.5, 0.3]}, index=["safe", "half", "frail"])
-    found = masslib.compression.Sensitivity("sparsity", 0.9, table, {})
+    found = masslib.selection.Sensitivity("sparsity", 0.9, table, {})
     assert found.within(0.1) == {"safe": 0.9, "half": 0.6, "frail": pytest.approx(0.5 / 7, abs=1e-3)}
     assert found.within(0.0) == {"safe": 0.9, "half": 0.5}
     assert Prune(found.within(0.1)).sparsity["half"] == 0.6
     bits = pd.DataFrame({8: [0.9, 0.7], 4: [0.9, 0.5]}, index=["safe", "half"])
-    assert masslib.compression.Sensitivity("bits", 0.9, bits, {}).within(0.3) == {"safe": 4, "half": 6}
+    assert masslib.selection.Sensitivity("bits", 0.9, bits, {}).within(0.3) == {"safe": 4, "half": 6}
 
 
 def test_it_is_shown_and_drawn(trained, digits):
