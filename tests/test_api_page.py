@@ -15,7 +15,7 @@ FUNCTIONS = {
 }
 
 # Doctests cannot run where an extra is missing; `verify` is in the example of `package`.
-SHOWN_ELSEWHERE = {"masslib.export.onnx", "masslib.export.openvino", "masslib.verify"}
+SHOWN_ELSEWHERE = {"masslib.export.onnx", "masslib.export.openvino", "masslib.packaging.verify"}
 
 
 def test_the_committed_page_is_current():

@@ -18,7 +18,7 @@ from masslib._util.files import replacing
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Warns", "Example", "Examples", "References")
 # Used by other modules of masslib, not by those who use masslib
-_INTERNAL = ("checkpoint",)
+_INTERNAL = ("checkpoint", "graph")
 
 
 def main() -> int:
