@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from masslib import runtime
 from masslib._util.checks import check_counts
 from masslib.formats._flops import flops, nonzero
 from masslib.formats.tflite import sparsity, weights
@@ -52,7 +53,7 @@ class Latency:
 
 
 def file_size(path: str | os.PathLike[str]) -> FileSize:
-    """Count the bytes of a file or folder, and what gzip leaves of them.
+    """Measure the size of a file or folder in bytes, as it is and gzipped.
 
     `gzipped` is the length of `gzip.compress(content, 9, mtime=0)`, summed over the files; so it depends on
     the contents alone. Files are read in pieces of 1 MiB, whatever their size.
@@ -104,7 +105,7 @@ def latency(
         runs: Timed calls.
         warmup: Calls that are not timed.
         seed: Of the random batch.
-        max_seconds: After so long, in s, it stops, but not before 20 runs.
+        max_seconds: Time limit, in s; at least 20 runs.
 
     Returns:
         The `Latency`.
@@ -137,15 +138,14 @@ def latencies(
     all of them alike. Every call is timed by itself, on one random batch that stays the same.
 
     Args:
-        models: Name -> path of an exported file, or a loaded `masslib.runtime.Predictor`. Files are loaded
-            for the measurement and closed.
+        models: Name -> path of an exported file, which is loaded for the measurement, or a loaded
+            `masslib.runtime.Predictor`.
         batch_size: Rows per call.
         threads: CPU threads for the files among `models` whose runtime can be told: `.tflite`, `.onnx`, OpenVINO.
         runs: Timed calls per model.
         warmup: Calls per model that are not timed.
         seed: Of the random batch, uniform in [0, 1).
-        max_seconds: A model that has been timed for so long, in s, stops after 20 runs or more; its warm-up
-            ends after so long too.
+        max_seconds: Time limit per model, in s, for the timed calls and once more for the warm-up; at least 20 runs.
 
     Returns:
         Name -> `Latency`, in the order of `models`.
@@ -241,8 +241,6 @@ class _Timer:
 def _loaded(name: str, model: Any, threads: int, stack: contextlib.ExitStack) -> tuple[str, Any, int | None]:
     """Name, something with `predict`, and its number of threads if masslib set it."""
     if isinstance(model, str | os.PathLike):
-        from masslib import runtime
-
         predictor = stack.enter_context(contextlib.closing(runtime.load(_existing(model), threads=threads)))
         return name, predictor, predictor.threads
     # Keras models have both names too, but their predict() sets up a data pipeline at every call.
