@@ -6,12 +6,13 @@ a softmax. They are plain Keras models; masslib works as well with your own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from masslib._util.extras import needed_by
 
+with needed_by(__name__):
     import keras
+    from keras import layers
 
 
 def small_cnn(input_shape: Sequence[int], num_classes: int, *, dropout: float = 0.5, seed: int = 0) -> keras.Sequential:
@@ -37,8 +38,6 @@ def small_cnn(input_shape: Sequence[int], num_classes: int, *, dropout: float = 
         >>> masslib.models.small_cnn((28, 28, 1), 10).count_params()
         3221898
     """
-    from keras import layers
-
     _check(input_shape, num_classes, rank=3)
     return _build(
         "small_cnn",
@@ -82,8 +81,6 @@ def lenet5(input_shape: Sequence[int], num_classes: int, *, seed: int = 0) -> ke
         >>> masslib.models.lenet5((28, 28, 1), 10).count_params()
         431080
     """
-    from keras import layers
-
     _check(input_shape, num_classes, rank=3)
     if min(input_shape[:2]) < 16:
         raise ValueError(
@@ -127,8 +124,6 @@ def mlp(
         >>> masslib.models.mlp((28, 28, 1), 10).count_params()
         266610
     """
-    from keras import layers
-
     _check(input_shape, num_classes, rank=None)
     stack = [layers.Flatten(name="flatten")] if len(input_shape) > 1 else []
     for number, units in enumerate(hidden, start=1):
@@ -137,13 +132,11 @@ def mlp(
     return _build("mlp", input_shape, seed, stack)
 
 
-def _build(name: str, input_shape: Sequence[int], seed: int, layers: list) -> keras.Sequential:
-    import keras
-
-    for index, layer in enumerate(layers):
+def _build(name: str, input_shape: Sequence[int], seed: int, stack: list) -> keras.Sequential:
+    for index, layer in enumerate(stack):
         if hasattr(layer, "kernel_initializer"):
             layer.kernel_initializer = keras.initializers.GlorotUniform(seed=seed * 1000 + index)
-    return keras.Sequential([keras.Input(tuple(input_shape), name="input"), *layers], name=name)
+    return keras.Sequential([keras.Input(tuple(input_shape), name="input"), *stack], name=name)
 
 
 def _check(input_shape: Sequence[int], num_classes: int, rank: int | None) -> None:
