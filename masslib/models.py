@@ -132,7 +132,7 @@ def mlp(
     return _build("mlp", input_shape, seed, stack)
 
 
-def _build(name: str, input_shape: Sequence[int], seed: int, stack: list) -> keras.Sequential:
+def _build(name: str, input_shape: Sequence[int], seed: int, stack: list[keras.layers.Layer]) -> keras.Sequential:
     for index, layer in enumerate(stack):
         if hasattr(layer, "kernel_initializer"):
             layer.kernel_initializer = keras.initializers.GlorotUniform(seed=seed * 1000 + index)
