@@ -63,7 +63,7 @@ WRONG = {
     "masslib.compres": 'Module has no attribute "compres"',
     "masslib.selection.fast": 'Module has no attribute "fast"',
     'masslib.Prune("half")': 'Argument 1 to "Prune" has incompatible type "str"',
-    'masslib.fit(None, epochs="three")': 'Argument "epochs" to "fit" has incompatible type "str"; expected "int"',
+    'masslib.fit(None, None, epochs="three")': 'Argument "epochs" to "fit" has incompatible type "str"; expected "int"',
     "masslib.export.load(3)": 'Argument 1 to "load" has incompatible type "int"; expected "str | PathLike[str]"',
     'masslib.export.load("m.tflite", threads="two")': 'Argument "threads" to "load" has incompatible type "str"',
     'masslib.export.load("m.tflite").answer': '"Predictor" has no attribute "answer"',

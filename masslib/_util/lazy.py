@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package.
 
-    The package repeats its names in a block `if TYPE_CHECKING`, for type checkers and editors, which do not run it.
+    For type checkers and editors, which do not run it, the package repeats the names in a block `if TYPE_CHECKING`.
 
     Args:
         package: Its `__name__`.
@@ -43,4 +43,4 @@ def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any]
         setattr(sys.modules[package], name, value)
         return value
 
-    return get, lambda: sorted(names)
+    return get, lambda: sorted(sys.modules[package].__all__)
