@@ -71,7 +71,7 @@ clean:  ## remove build/ and caches; .venv stays
 	rm -rf build dist .pytest_cache .ruff_cache *.egg-info
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
 
-$(VENV)/.installed: requirements.txt pyproject.toml
+$(VENV)/.installed: constraints.txt pyproject.toml
 	@found=; for python in $(PYTHONS); do \
 	    if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
 	        found=$$python; break; \

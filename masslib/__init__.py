@@ -9,6 +9,47 @@ Import it before TensorFlow and Keras, which then take their faster kernels for 
 from masslib._util import lazy
 from masslib._util.kernels import turn_on
 
+TYPE_CHECKING = False  # type checkers and editors take it for true
+if TYPE_CHECKING:
+    from masslib import bridge as bridge
+    from masslib import checkpoint as checkpoint
+    from masslib import compression as compression
+    from masslib import data as data
+    from masslib import distribute as distribute
+    from masslib import evaluation as evaluation
+    from masslib import export as export
+    from masslib import formats as formats
+    from masslib import graph as graph
+    from masslib import launcher as launcher
+    from masslib import measure as measure
+    from masslib import models as models
+    from masslib import packaging as packaging
+    from masslib import plot as plot
+    from masslib import runtime as runtime
+    from masslib import selection as selection
+    from masslib import train as train
+    from masslib.compression import Cluster as Cluster
+    from masslib.compression import Compressed as Compressed
+    from masslib.compression import Distill as Distill
+    from masslib.compression import LowRank as LowRank
+    from masslib.compression import Prune as Prune
+    from masslib.compression import PruneChannels as PruneChannels
+    from masslib.compression import Quantize as Quantize
+    from masslib.compression import QuantizeAware as QuantizeAware
+    from masslib.compression import compress as compress
+    from masslib.compression import diagnose as diagnose
+    from masslib.distribute import strategy as strategy
+    from masslib.evaluation import evaluate as evaluate
+    from masslib.launcher import launch as launch
+    from masslib.packaging import package as package
+    from masslib.packaging import verify as verify
+    from masslib.selection import agreement as agreement
+    from masslib.selection import compare as compare
+    from masslib.selection import fastest as fastest
+    from masslib.selection import search as search
+    from masslib.selection import sensitivity as sensitivity
+    from masslib.train import fit as fit
+
 turn_on()
 
 # Written out: asking importlib.metadata for it would take longer than the whole import.
@@ -60,4 +101,5 @@ _ATTRIBUTES = {name: f"masslib.{name}" for name in _MODULES}
 _ATTRIBUTES |= {name: f"masslib.{module}" for name, module in _NAMES.items()}
 
 __all__ = [*_ATTRIBUTES, "__version__"]
-__getattr__, __dir__ = lazy.attach(__name__, _ATTRIBUTES)
+if not TYPE_CHECKING:  # a type checker would take every name for one of the module
+    __getattr__, __dir__ = lazy.attach(__name__, _ATTRIBUTES)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from masslib._util.extras import needed_by
+
 # Name -> module, imported when the command is used, and what it does
 _COMMANDS = {
     "doctor": ("masslib.doctor.command", "tell what is wrong with this installation, and what to type to mend it"),
@@ -23,11 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
         if arguments[:1] == [name]:
             try:
-                import_module(_COMMANDS[name][0]).add_arguments(command)
+                with needed_by(f"python -m masslib {name}"):
+                    import_module(_COMMANDS[name][0]).add_arguments(command)
             except ModuleNotFoundError as error:
-                package = str(error.name).partition(".")[0]
-                mend = f"{sys.executable} -m pip install {package}"
-                print(f"problem: {package} is not installed; {name} needs it\n  mend it: {mend}")
+                print(f"problem: {error}")
                 return 1
     options = parser.parse_args(arguments)
     return import_module(_COMMANDS[options.command][0]).main(options)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import keras
-from keras import layers
+from masslib._util.extras import needed_by
+
+with needed_by(__name__):
+    import keras
+    from keras import layers
 
 
 def small_cnn(input_shape: Sequence[int], num_classes: int, *, dropout: float = 0.5, seed: int = 0) -> keras.Sequential:

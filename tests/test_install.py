@@ -21,6 +21,7 @@ global.extra-index-url='https://a/simple\nfile:///b/simple'
 global.find-links='/wheels /more'
 global.cert='/etc/ca.crt'
 global.timeout='60'
+global.constraint='/etc/limits.txt /etc/more.txt'
 global.disable-pip-version-check='1'
 list.format='columns'
 """.strip()
@@ -29,13 +30,14 @@ list.format='columns'
         "UV_INDEX": "https://a/simple file:///b/simple",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_FIND_LINKS": "/wheels,/more",
+        "UV_CONSTRAINT": "/etc/limits.txt /etc/more.txt",
         "SSL_CERT_FILE": "/etc/ca.crt",
         "UV_HTTP_TIMEOUT": "60",
     }
 
 
 def test_a_setting_without_translation_leaves_the_work_to_pip():
-    assert uv_environment("install.constraint='limits.txt'") is None
+    assert uv_environment("install.target='elsewhere'") is None
 
 
 def test_kernels_keep_the_log_of_libraries_out_of_the_cells(tmp_path):

@@ -6,55 +6,55 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 
+import install
 import masslib
 from notebook_execution import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def requirements_txt():
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+DECLARED = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
 
 
 def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_requirements_and_pyproject_name_the_same_ranges():
-    extras = PROJECT["optional-dependencies"]
-    declared = [*PROJECT["dependencies"], *extras["notebooks"], *extras["test"]]
-    assert [line.split("#")[0].strip() for line in requirements_txt()] == declared
+def test_every_dependency_has_a_lower_bound_and_says_what_breaks_above_an_upper_one():
+    assert [line for line in DECLARED if not re.fullmatch(r"[a-z0-9-]+>=[\d.]+(,<[\d.]+)?", line)] == []
+    lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    bounded = [line for line in lines if re.search(r">=[\d.]+,<", line)]
+    assert [line for line in bounded if not re.search(r" # \S", line)] == []
 
 
-def test_every_requirement_has_both_bounds_and_says_who_needs_it():
-    for line in requirements_txt():
-        assert re.fullmatch(r"[a-z-]+>=[\d.]+,<[\d.]+ +# \S.+", line), line
+def test_the_constraints_bound_every_dependency_and_nothing_else():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    bounds = [re.fullmatch(r"([a-z0-9-]+)<[\d.]+", line)[1] for line in lines if not line.startswith("#")]
+    assert bounds == list(dict.fromkeys(line.partition(">=")[0] for line in DECLARED))
 
 
-def test_the_conda_environment_is_the_same_set():
+def test_the_conda_environment_is_that_of_make_install():
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
     assert lines[lines.index("dependencies:") + 1 :] == [
         f"- python{PROJECT['requires-python']}",
         "- pip",
         "- pip:",
-        "- -r requirements.txt",
-        "- --no-deps --editable .",
+        f"- --constraint {install.LIMITS}",
+        f"- --editable .[{','.join(install.EXTRAS)}]",
     ]
 
 
 def test_every_import_is_declared():
     """Also the imports inside functions; those of optional extras count as declared."""
-    declared = [*requirements_txt(), *sum(PROJECT["optional-dependencies"].values(), [])]
-    allowed = {canonical(re.split("[>=]", line)[0]) for line in declared}
+    allowed = {canonical(line.partition(">=")[0]) for line in DECLARED}
     ours = {"masslib", *(path.stem for path in (ROOT / "tools").glob("*.py"))}
     distributions = packages_distributions()
     for path in (path for folder in ("masslib", "tools", "tests") for path in (ROOT / folder).rglob("*.py")):
         modules = imported(ast.parse(path.read_text(encoding="utf-8")))
         for module in modules - sys.stdlib_module_names - ours:
             found = {canonical(name) for name in distributions.get(module, [module])}
-            assert found & allowed, f"{path.name} imports {module}: add it to requirements.txt"
+            assert found & allowed, f"{path.name} imports {module}: declare it in pyproject.toml"
 
 
 def imported(tree):

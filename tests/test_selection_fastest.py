@@ -49,7 +49,7 @@ def test_without_a_folder_the_files_live_as_long_as_the_result(model, splits, mo
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = masslib.fastest(model, splits, max_drop=1, verbose=False)
     assert list(result.table.index) == ["LiteRT float32", "LiteRT dynamic", "LiteRT int8"]
-    assert result.skipped["OpenVINO int8"] == "openvino is not installed: pip install 'masslib[onnx,openvino]'"
+    assert result.skipped["OpenVINO int8"] == "openvino is not installed: pip install 'masslib[openvino,onnx]'"
     path = result.path
     assert export.load(path).predict(np.zeros((1, *splits.input_shape))).shape == (1, 10)
     del result

@@ -1,6 +1,6 @@
-"""Install requirements.txt and this project, in place, into the virtual environment that runs this file.
+"""Install this project in place, with the tested releases of what it needs, into the environment that runs this file.
 
-    python tools/install.py [extra ...]
+    python tools/install.py [extra ...]      # without one: what the notebooks and the tests need
 
 uv does it several times faster than pip but reads none of pip's settings, so they are handed over. Where pip
 is set up in a way that is not translated here, or uv cannot be had or fails, pip itself does the work.
@@ -14,9 +14,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = ("train", "notebooks", "test")
+LIMITS = "constraints.txt"
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 # pip's setting -> uv's environment variable and what separates several values in it
@@ -25,6 +28,7 @@ _TRANSLATED = {
     "extra-index-url": ("UV_INDEX", " "),
     "find-links": ("UV_FIND_LINKS", ","),
     "trusted-host": ("UV_INSECURE_HOST", " "),
+    "constraint": ("UV_CONSTRAINT", " "),
     "cert": ("SSL_CERT_FILE", " "),
     "proxy": ("ALL_PROXY", " "),
     "timeout": ("UV_HTTP_TIMEOUT", " "),
@@ -48,19 +52,20 @@ _JUPYTER = {
 }
 
 
-def main(extras: list[str]) -> int:
+def main(extras: Sequence[str]) -> int:
     """Install, by uv where that respects pip's settings, else by pip."""
     set_up_jupyter(Path(sys.prefix))
-    project = f".[{','.join(extras)}]" if extras else "."
-    steps = [["-r", "requirements.txt"], ([] if extras else ["--no-deps"]) + ["-e", project]]
+    project = ["-c", LIMITS, "-e", f".[{','.join(extras or EXTRAS)}]"]
     variables = uv_environment(_output([*PIP, "config", "list"]))
     if variables is not None and _runs([*PIP, "install", "-q", "--no-deps", "uv>=0.13,<1"]):
+        # Constraints on the command line would put those of the environment out of force.
+        further = [part for path in variables.pop("UV_CONSTRAINT", "").split() for part in ("-c", path)]
         uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", sys.executable]
         # Variables that the caller set for uv go before what pip's settings say.
-        if all(_runs([*uv, *step], variables | os.environ) for step in steps):
+        if _runs([*uv, *further, *project], variables | os.environ):
             return 0
         print("uv could not install the packages (see above); now pip tries, which takes a minute or two")
-    return 0 if all(_runs([*PIP, "install", "-q", "--no-compile", *step]) for step in steps) else 1
+    return 0 if _runs([*PIP, "install", "-q", "--no-compile", *project]) else 1
 
 
 def set_up_jupyter(prefix: Path) -> None:

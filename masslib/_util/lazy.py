@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # as type checkers understand it, too: to import typing would take longer than the rest
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 
 def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package.
 
+    For type checkers and editors, which do not run it, the package repeats the names in a block `if TYPE_CHECKING`.
+
     Args:
         package: Its `__name__`.
         names: Public name -> the module that it is imported from; the module itself where it has that very name.
+
+    Raises:
+        ModuleNotFoundError: On access to a name whose module needs a package that is not installed; the message names
+            the extra that installs it.
 
     Example:
         >>> import masslib
@@ -24,9 +33,14 @@ def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any]
     def get(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(names)}")
-        module = import_module(names[name])
-        value = module if names[name] == f"{package}.{name}" else getattr(module, name)
+        try:
+            module = import_module(names[name])
+            value = module if names[name] == f"{package}.{name}" else getattr(module, name)
+        except ModuleNotFoundError as error:
+            from masslib._util.extras import explain
+
+            explain(error, f"{package}.{name}")
         setattr(sys.modules[package], name, value)
         return value
 
-    return get, lambda: sorted(names)
+    return get, lambda: sorted(sys.modules[package].__all__)

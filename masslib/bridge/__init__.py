@@ -5,9 +5,12 @@ other. The bridge replays the graph of a Keras 3 model with tf_keras layers of t
 copies the weights, and proves the result by running both.
 """
 
-from masslib.bridge.carried import carry
-from masslib.bridge.compiled import compile_like
-from masslib.bridge.conversion import from_tf_keras, to_tf_keras
-from masslib.bridge.equality import TOLERANCE
+from masslib._util.extras import needed_by
+
+with needed_by(__name__):
+    from masslib.bridge.carried import carry
+    from masslib.bridge.compiled import compile_like
+    from masslib.bridge.conversion import from_tf_keras, to_tf_keras
+    from masslib.bridge.equality import TOLERANCE
 
 __all__ = ["TOLERANCE", "carry", "compile_like", "from_tf_keras", "to_tf_keras"]

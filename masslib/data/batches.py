@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from masslib._util.extras import needed_by
 from masslib.data import augment as augmentation
 from masslib.data.rows import Rows
 
@@ -38,7 +39,8 @@ def batches(
     augment: keras.layers.Layer | None,
 ) -> tf.data.Dataset:
     """See `Subset.batches`, whose arguments these are."""
-    import tensorflow as tf
+    with needed_by("masslib.data.Subset.batches"):
+        import tensorflow as tf
 
     batch_size, kept, steps = plan(len(rows), batch_size, replicas)
     rank, workers = _checked_shard(shard, replicas)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from masslib._util.extras import needed_by
 from masslib._util.files import replacing
 from masslib.data import idx, table
 from masslib.data.arrays import from_arrays
@@ -62,6 +63,7 @@ class Entry:
     finish: Callable[[Splits], Splits] | None = None
 
 
+@needed_by("masslib.data.load")
 def load(
     name: str | Entry,
     *,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from masslib._util import progress
+from masslib._util.extras import needed_by
 from masslib.data.batches import whole
 from masslib.data.photos import Decoder, PhotoRows, Unsuitable
 from masslib.data.splits import Splits, set_aside
@@ -124,7 +125,8 @@ def _reasons(folder: Path, names: list[str], decode: Decoder) -> list[str | None
 
 
 def _reason(path: Path, decode: Decoder) -> str | None:
-    from PIL import Image, UnidentifiedImageError
+    with needed_by("masslib.data.from_directory"):
+        from PIL import Image, UnidentifiedImageError
 
     if path.is_dir():
         return "folder: photos are looked for in the folder of their class alone"

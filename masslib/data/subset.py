@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from masslib._util.extras import needed_by
 from masslib.data import batches as _batches
 from masslib.data.rows import Rows
 
@@ -118,7 +119,8 @@ class Subset:
             >>> np.bincount(from_arrays(np.zeros((9, 2)), [0, 0, 0, 0, 0, 0, 1, 1, 1]).sample(6).y)
             array([4, 2])
         """
-        from sklearn.utils import resample
+        with needed_by("masslib.data.Subset.sample"):
+            from sklearn.utils import resample
 
         n = _batches.whole("n", n, 1, len(self))
         stratify = self.y if self.y.dtype.kind == "i" else None

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from masslib._util.extras import needed_by
 from masslib.distribute import cluster, rendezvous
 from masslib.distribute.devices import mirrored_names, set_threads
 
@@ -24,6 +25,7 @@ _COMMUNICATIONS = ("auto", "ring", "nccl")
 _START_SECONDS = 60.0
 
 
+@needed_by("masslib.strategy")
 def strategy(
     kind: str = "auto",
     *,

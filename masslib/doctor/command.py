@@ -7,18 +7,19 @@ import os
 import platform
 from pathlib import Path
 
-import psutil
+from packaging.requirements import Requirement
 
 import masslib
 from masslib.doctor.findings import Finding, listing, pip, python
 from masslib.doctor.imports import import_findings
-from masslib.doctor.packages import installed, missing, package_findings
+from masslib.doctor.packages import installed, package_findings
 from masslib.doctor.ranges import Ranges, declared_ranges
 from masslib.doctor.settings import setting_findings
 
 # The extras that masslib itself imports
-_OWN_EXTRAS = ("onnx", "openvino", "int4", "serving")
+_OWN_EXTRAS = ("train", "onnx", "openvino", "int4", "serving")
 _USES = {
+    "train": "training, compression, export, figures",
     "notebooks": "JupyterLab and what runs notebooks",
     "test": "pytest, nbval, ruff",
     "bench": "peers for the benchmarks",
@@ -31,7 +32,7 @@ _USES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("--quick", action="store_true", help="import nothing: a second instead of ten")
+    parser.add_argument("--quick", action="store_true", help="import nothing: one second instead of ten")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -43,7 +44,8 @@ def main(options: argparse.Namespace) -> int:
     if not options.quick:
         broken, seen = _imports(ranges)
         found += broken
-        print("\n".join(_tensorflow(seen)))
+        if installed("tensorflow"):
+            print(_tensorflow(seen))
     print(*["", *map(str, found)], sep="\n")
     serious = sum(finding.serious for finding in found)
     print(f"{serious} problem{'s'[: serious != 1]}" if serious else "masslib is ready")
@@ -51,12 +53,11 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _machine() -> list[str]:
-    memory = psutil.virtual_memory()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [
         f"masslib {masslib.__version__} in {Path(masslib.__file__).parent}",
         f"Python {platform.python_version()} ({python()}) on {platform.system()} {platform.machine()}",
-        f"{_cores()} of {os.cpu_count()} cores, {memory.total / 1e9:.1f} GB of memory, "
-        f"{memory.available / 1e9:.1f} GB of it free",
+        f"{_cores()} of {os.cpu_count()} cores, {memory / 1e9:.1f} GB of memory",
     ]
 
 
@@ -67,32 +68,34 @@ def _cores() -> int:
 
 def _packages(ranges: Ranges) -> list[str]:
     rows = [f"\npackages, beside the ranges of {ranges.source}"]
-    return rows + [f"  {entry.name:<30}{installed(entry.name) or '-':<14}{entry.specifier}" for entry in ranges.needed]
+    entries = [*ranges.needed, *filter(_present, ranges.extras.get("train", []))]
+    return rows + [f"  {entry.name:<30}{installed(entry.name) or '-':<14}{entry.specifier}" for entry in entries]
 
 
 def _extras(ranges: Ranges) -> list[str]:
     rows = ["\nextras"]
     for name, entries in ranges.extras.items():
-        gone = missing(entries)
-        state = f"without {listing(entry.name for entry in gone)}: {_install(gone)}" if gone else "complete"
-        rows.append(f"  {name:<12}{_USES.get(name, ''):<38}{state}")
+        gone = [entry.name for entry in entries if not _present(entry)]
+        state = "not installed" if len(gone) == len(entries) else f"without {listing(gone)}" if gone else "complete"
+        mend = f": {pip('install', f'masslib[{name}]')}" if gone else ""
+        rows.append(f"  {name:<12}{_USES.get(name, ''):<40}{state}{mend}")
     return rows
 
 
-def _install(entries: list) -> str:
-    return pip("install", *(f"{entry.name}{entry.specifier}" for entry in entries))
+def _present(entry: Requirement) -> bool:
+    return installed(entry.name) is not None
 
 
 def _imports(ranges: Ranges) -> tuple[list[Finding], dict]:
-    print("\nimporting all of it, about ten seconds ...", end="", flush=True)
+    print("\nimporting all of them, about ten seconds ...", end="", flush=True)
     entries = [*ranges.needed, *sum((ranges.extras.get(name, []) for name in _OWN_EXTRAS), [])]
-    result = import_findings([entry for entry in entries if installed(entry.name)])
+    result = import_findings([entry for entry in entries if _present(entry)])
     print(" done", flush=True)
     return result
 
 
-def _tensorflow(seen: dict) -> list[str]:
+def _tensorflow(seen: dict) -> str:
     if not seen:
-        return ["TensorFlow does not start"]
+        return "TensorFlow does not start"
     intra, inter = (seen[name] or f"{_cores()} (one per core)" for name in ("intra", "inter"))
-    return [f"TensorFlow sees {', '.join(seen['devices'])}; threads within an operation: {intra}, between: {inter}"]
+    return f"TensorFlow sees {', '.join(seen['devices'])}; threads within an operation: {intra}, between: {inter}"

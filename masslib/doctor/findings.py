@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from packaging.requirements import Requirement
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -29,9 +27,9 @@ class Finding:
         return f"{'problem' if self.serious else 'note'}: {self.what}\n  mend it: {self.mend}"
 
 
-def pip(command: str, *arguments: str | Requirement) -> str:
+def pip(command: str, *arguments: str) -> str:
     """Write a command line that runs pip in this very environment."""
-    return shlex.join([python(), "-m", "pip", *command.split(), *map(str, arguments)])
+    return shlex.join([python(), "-m", "pip", *command.split(), *arguments])
 
 
 def python() -> str:

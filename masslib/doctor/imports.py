@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from packaging.requirements import Requirement
 
 from masslib.doctor.findings import Finding, pip
-from masslib.doctor.packages import module
+from masslib.doctor.packages import installed, module
 
 _LIMIT = 180  # seconds for all imports; they take about ten
 
@@ -67,8 +67,7 @@ def import_findings(entries: Sequence[Requirement], limit: float = _LIMIT) -> tu
 
 
 def _broken(entry: Requirement, error: str) -> Finding:
-    wanted = Requirement(f"{entry.name}{entry.specifier}")
-    mend = pip("install --force-reinstall --no-deps", wanted)
+    mend = pip("install --force-reinstall --no-deps", f"{entry.name}=={installed(entry.name)}")
     return Finding(f"{module(entry)} cannot be imported: {error}", mend)
 
 

@@ -1,19 +1,18 @@
-"""The installed packages: the tested ranges, what the packages ask of each other, and wrong pairings."""
+"""The installed packages beside what masslib, and they themselves, declare to need."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import Version
 
+from masslib._util.extras import DISTRIBUTIONS
 from masslib.doctor.findings import Finding, listing, pip
 from masslib.doctor.ranges import Ranges
 
-# What is imported under another name than it is installed
-_MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "tensorflow-serving-api": "tensorflow_serving"}
+_MODULES = {distribution: module for module, distribution in DISTRIBUTIONS.items()}
 
 
 def module(requirement: Requirement) -> str:
@@ -30,88 +29,70 @@ def installed(name: str) -> str | None:
 
 
 def package_findings(ranges: Ranges, python: str) -> list[Finding]:
-    """Compare what is installed with what is tested; nothing is imported.
+    """Compare what is installed with what is declared; nothing is imported.
+
+    `pip check` compares all packages of an environment, but knows no extras and is not everywhere where masslib is.
+    This looks at the packages of masslib, of its extras as far as they are installed, and at what these need.
 
     Args:
         ranges: From `declared_ranges`.
         python: The version of Python, such as "3.11.7".
 
     Returns:
-        What is wrong: a Python or a package outside of its range, a package that is not there, packages that
-        overwrite each other or do not fit each other. Extras give notes, and missing ones none.
+        What is wrong: a Python or a package outside of its range, a package that is missing, packages that overwrite
+        each other. The extras give notes, except `train`; what is missing of an extra gives none.
 
     Example:
         >>> from masslib.doctor import package_findings, declared_ranges
         >>> print(package_findings(declared_ranges(), "3.9.1")[0].what)
-        Python 3.9.1 runs this; masslib is tested with <3.14,>=3.11
+        Python 3.9.1 runs this; masslib needs <3.14,>=3.11
     """
     found = [] if ranges.python.contains(python) else [_wrong_python(ranges, python)]
-    found += _twins(ranges.needed, packages_distributions())
-    found += filter(None, (_outside(entry) for entry in ranges.needed))
+    found += _twins([*ranges.needed, *ranges.extras.get("train", [])])
+    found += _unmet(ranges.needed, "masslib")
     for extra, entries in ranges.extras.items():
-        found += filter(None, (_outside(entry, extra) for entry in entries if installed(entry.name)))
-    found += _pairings(ranges.needed)
-    return found
-
-
-def missing(entries: list[Requirement]) -> list[Requirement]:
-    """Return the packages that are not installed."""
-    return [entry for entry in entries if not installed(entry.name)]
+        present = [entry for entry in entries if installed(entry.name)]
+        found += _unmet(present, f"masslib[{extra}]", serious=extra == "train")
+    return list({finding.what: finding for finding in reversed(found)}.values())[::-1]
 
 
 def _wrong_python(ranges: Ranges, python: str) -> Finding:
     return Finding(
-        f"Python {python} runs this; masslib is tested with {ranges.python}",
-        "make a new environment with a tested one: python3.11 -m venv .venv (or, in a checkout, `make install`)",
+        f"Python {python} runs this; masslib needs {ranges.python}",
+        "make a new environment with one of these: python3.11 -m venv .venv (or, in a checkout, `make install`)",
     )
 
 
-def _outside(entry: Requirement, extra: str = "") -> Finding | None:
-    present = installed(entry.name)
-    label = f"{entry.name} (extra {extra})" if extra else entry.name
-    wanted = Requirement(f"{entry.name}{entry.specifier}")  # without its marker
-    if present is None:
-        return Finding(f"{label} is not installed; masslib needs {entry.specifier}", pip("install", wanted))
-    if entry.specifier.contains(present, prereleases=True):
-        return None
-    what = f"{label} {present} is installed; masslib is tested with {entry.specifier}"
-    return Finding(what, pip("install", wanted), serious=not extra)
+def _unmet(entries: list[Requirement], by: str, serious: bool = True) -> Iterator[Finding]:
+    """Find packages that are missing or outside of their range, and those that the installed ones miss in turn."""
+    for entry in entries:
+        yield from _outside(entry, by, serious)
+        present = installed(entry.name)
+        for line in (requires(entry.name) or []) if present else []:
+            wanted = Requirement(line)
+            if not wanted.marker or wanted.marker.evaluate({"extra": ""}):
+                yield from _outside(wanted, f"{entry.name} {present}", serious)
 
 
-def _twins(needed: list[Requirement], distributions: Mapping[str, list[str]]) -> Iterator[Finding]:
+def _outside(wanted: Requirement, by: str, serious: bool) -> Iterator[Finding]:
+    present = installed(wanted.name)
+    if present is None or not wanted.specifier.contains(present, prereleases=True):
+        state = f"{wanted.name} {present} is installed" if present else f"{wanted.name} is not installed"
+        plain = f"{wanted.name}{wanted.specifier}"  # without its marker
+        yield Finding(f"{state}; {by} needs {plain}", pip("install", plain), serious)
+
+
+def _twins(entries: list[Requirement]) -> Iterator[Finding]:
     """Find packages that install the same module, as tensorflow and tensorflow-cpu do: the last one wins."""
-    for entry in needed:
+    distributions = packages_distributions()
+    for entry in entries:
         own = canonicalize_name(entry.name)
         others = sorted({canonicalize_name(name) for name in distributions.get(module(entry), [])} - {own})
         if others:
-            remove, install = pip("uninstall -y", *others, own), pip("install", entry)
+            remove, install = pip("uninstall -y", *others, own), pip("install", f"{entry.name}{entry.specifier}")
             yield Finding(
                 f"{listing([*others, own] if installed(own) else others)} "
                 f"install{'' if installed(own) or len(others) > 1 else 's'} the module {module(entry)!r}, which "
                 f"masslib expects from {own} alone",
                 f"{remove} && {install}",
             )
-
-
-def _pairings(needed: list[Requirement]) -> Iterator[Finding]:
-    """Find packages that do not fit each other, whatever masslib asks for."""
-    tensorflow, tf_keras = installed("tensorflow"), installed("tf-keras")
-    if tensorflow and tf_keras and Version(tensorflow).release[:2] != Version(tf_keras).release[:2]:
-        entries = [entry for entry in needed if entry.name in ("tensorflow", "tf-keras")]
-        yield Finding(
-            f"tensorflow {tensorflow} and tf-keras {tf_keras} are of different minor versions; tf-keras is built for "
-            "the TensorFlow of its own number",
-            pip("install", *entries),
-        )
-    for entry in needed:
-        for line in (requires(entry.name) or []) if installed(entry.name) else []:
-            wanted = Requirement(line)
-            if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
-                continue
-            present = installed(wanted.name)
-            if present is None or not wanted.specifier.contains(present, prereleases=True):
-                state = f"{wanted.name} {present} is installed" if present else f"{wanted.name} is not installed"
-                yield Finding(
-                    f"{state}; {entry.name} {installed(entry.name)} needs {wanted.name}{wanted.specifier}",
-                    pip("install", f"{wanted.name}{wanted.specifier}"),
-                )

@@ -1,4 +1,4 @@
-"""The versions that masslib is tested with, read from its own metadata."""
+"""The packages that masslib declares to need, and their versions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import masslib
 
 @dataclass(frozen=True)
 class Ranges:
-    """What masslib asks for.
+    """What masslib declares to need.
 
     Attributes:
         python: The versions of Python.
-        needed: The packages without which masslib does not work.
+        needed: The packages of the light install, without any extra.
         extras: The packages of every extra, by its name.
         source: Where the ranges were read.
     """
@@ -31,9 +31,9 @@ class Ranges:
 
 
 def declared_ranges(folder: Path | None = None) -> Ranges:
-    """Read the tested ranges from pyproject.toml in a checkout, else from the metadata of the installed package.
+    """Read pyproject.toml in a checkout, else the metadata of the installed package.
 
-    In a checkout the installed metadata are those of the day when it was installed.
+    In a checkout the metadata are those of the day when it was installed.
 
     Args:
         folder: The folder that holds the package `masslib`; None takes the one that is running.
@@ -43,7 +43,7 @@ def declared_ranges(folder: Path | None = None) -> Ranges:
 
     Example:
         >>> from masslib.doctor import declared_ranges
-        >>> "tensorflow" in [requirement.name for requirement in declared_ranges().needed]
+        >>> "tensorflow" in [requirement.name for requirement in declared_ranges().extras["train"]]
         True
     """
     file = (folder or Path(masslib.__file__).parent.parent) / "pyproject.toml"

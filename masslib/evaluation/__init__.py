@@ -5,6 +5,12 @@ Names are imported when they are first used: `evaluate` needs no TensorFlow, `cr
 
 from masslib._util import lazy
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masslib.evaluation.folds import cross_validate as cross_validate
+    from masslib.evaluation.result import Evaluation as Evaluation
+    from masslib.evaluation.scores import evaluate as evaluate
+
 _NAMES = {
     "Evaluation": "masslib.evaluation.result",
     "cross_validate": "masslib.evaluation.folds",
@@ -12,4 +18,5 @@ _NAMES = {
 }
 
 __all__ = list(_NAMES)
-__getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)

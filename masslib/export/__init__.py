@@ -5,6 +5,17 @@ Names are imported when they are first used, so that a program that only loads a
 
 from masslib._util import lazy
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masslib.export._onnx import onnx as onnx
+    from masslib.export._openvino import openvino as openvino
+    from masslib.export._saved_model import saved_model as saved_model
+    from masslib.export._tflite import tflite as tflite
+    from masslib.formats import Inspection as Inspection
+    from masslib.formats import inspect as inspect
+    from masslib.runtime import Predictor as Predictor
+    from masslib.runtime import load as load
+
 _NAMES = {
     "Inspection": "masslib.formats",
     "Predictor": "masslib.runtime",
@@ -17,4 +28,5 @@ _NAMES = {
 }
 
 __all__ = list(_NAMES)
-__getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from masslib._util.extras import needed_by
 from masslib._util.files import BLANK_SEAL, replacing, seal
 from masslib._util.quiet import quiet
 from masslib.export import parity, preflight
@@ -75,14 +76,10 @@ def write(
     description: str | None = None,
 ) -> None:
     """Write an ONNX file with a blank seal, quantized if there are rows to calibrate it with."""
-    try:
+    with needed_by("masslib.export.onnx"):
         import onnx as library
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401  Keras needs it and says so less plainly
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{error.name} is not installed: pip install 'masslib[onnx]'", name=error.name
-        ) from None
     shape, dtype = model.inputs[0].shape[1:], model.inputs[0].dtype
     signature = [keras.InputSpec(dtype=dtype, shape=(None, *shape), name=model.inputs[0].name)]
     with quiet():

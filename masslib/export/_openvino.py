@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masslib._util import manifest
+from masslib._util.extras import needed_by
 from masslib._util.files import BLANK_SEAL, replacing, seal
 from masslib._util.quiet import quiet
 from masslib.export import _onnx as onnx_graph
@@ -87,12 +88,8 @@ def openvino(
 
 def _converted(model: keras.Model, calibration: Any) -> Any:
     """The model as an `openvino.Model`."""
-    try:
+    with needed_by("masslib.export.openvino"):
         import openvino as library
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{error.name} is not installed: pip install 'masslib[openvino]'", name=error.name
-        ) from None
     with tempfile.TemporaryDirectory() as folder, quiet():
         if calibration is None:
             path = Path(folder, "model.xml")

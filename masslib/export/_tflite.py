@@ -25,9 +25,14 @@ _CALIBRATED = ("int8", "int16x8")
 class Exportable(Protocol):
     """What a compressed model tells about its export; `masslib.Compressed` is one."""
 
-    model: Any
-    precision: str
-    calibration: np.ndarray | None
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    @property
+    def calibration(self) -> np.ndarray | None: ...
 
 
 def tflite(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masslib._util.extras import needed_by
 from masslib.formats import metadata
 from masslib.formats import tflite as stored
 from masslib.runtime.litert import stored_labels
@@ -96,7 +97,8 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
 
 
 def _inspection(path: Path, model: Any, content: bytes) -> Inspection:
-    import pandas as pd
+    with needed_by("masslib.export.inspect"):
+        import pandas as pd
 
     graph = model.subgraphs[0]
     reader = _Reader(model, graph, content)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from masslib._util.extras import needed_by
 from masslib.runtime.trial import check_tflite
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def sparsity(path: str | os.PathLike[str]) -> pd.DataFrame:
         >>> int(table["bytes"].max()), float(table["zeros"].round(3).min())
         (120000, 0.0)
     """
-    import pandas as pd
+    with needed_by("masslib.formats.sparsity"):
+        import pandas as pd
 
     rows = [(name_of(tensor), *summary(tensor, dtype, data)) for tensor, dtype, data in _weight_tensors(path)]
     columns = ["name", "shape", "dtype", "zeros", "distinct", "distinct_per_channel", "bytes"]

@@ -1,6 +1,9 @@
 """Worker processes: started from a notebook cell, a script or the command line, watched, and started again."""
 
-from masslib.launcher.errors import WorkerError
-from masslib.launcher.group import launch
+from masslib._util.extras import needed_by
+
+with needed_by(__name__):
+    from masslib.launcher.errors import WorkerError
+    from masslib.launcher.group import launch
 
 __all__ = ["WorkerError", "launch"]

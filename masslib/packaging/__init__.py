@@ -2,7 +2,13 @@
 
 from masslib._util import lazy
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masslib.packaging._package import package as package
+    from masslib.packaging._verify import verify as verify
+
 _NAMES = {"package": "masslib.packaging._package", "verify": "masslib.packaging._verify"}
 
 __all__ = list(_NAMES)
-__getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)

@@ -10,6 +10,7 @@ import numpy as np
 
 from masslib import runtime
 from masslib._util import manifest
+from masslib._util.extras import needed_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,8 @@ def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
         ValueError: If a file is missing or was changed, is not named in the manifest, or answers differently on this
             machine.
     """
-    import pandas as pd
+    with needed_by("masslib.verify"):
+        import pandas as pd
 
     folder = Path(path)
     if not folder.is_dir():

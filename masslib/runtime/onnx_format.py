@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from masslib._util.extras import needed_by
 from masslib.runtime.shapes import only
 from masslib.runtime.trial import check
 
@@ -23,12 +24,8 @@ class ONNX:
     format = "onnx"
 
     def __init__(self, path: Path, threads: int):
-        try:
+        with needed_by(str(path)):
             import onnxruntime
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"{path} needs ONNX Runtime: pip install 'masslib[onnx]'", name=error.name
-            ) from None
         check(path, _TRIAL, "ONNX Runtime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

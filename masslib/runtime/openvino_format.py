@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from masslib._util import manifest
+from masslib._util.extras import needed_by
 from masslib.runtime.shapes import only
 from masslib.runtime.trial import check
 
@@ -27,12 +28,8 @@ class OpenVINO:
     format = "openvino"
 
     def __init__(self, path: Path, threads: int):
-        try:
+        with needed_by(str(path)):
             import openvino
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"{path} needs OpenVINO: pip install 'masslib[openvino]'", name=error.name
-            ) from None
         check(path, _TRIAL, "OpenVINO")
         weights = path.with_suffix(".bin")
         if not weights.is_file():

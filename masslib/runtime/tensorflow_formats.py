@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from masslib._util import manifest
+from masslib._util.extras import needed_by
 from masslib.runtime.shapes import only
 
 MANIFEST = "assets.extra/masslib.json"
@@ -22,7 +23,8 @@ class SavedModel:
     def __init__(self, path: Path):
         if (path / MANIFEST).exists():
             manifest.read(path, MANIFEST)
-        import tensorflow as tf
+        with needed_by(str(path)):
+            import tensorflow as tf
 
         try:
             self._model = tf.saved_model.load(str(path))
@@ -54,7 +56,8 @@ class Keras:
 
     def __init__(self, path: Path):
         _check_zip(path)
-        import keras
+        with needed_by(str(path)):
+            import keras
 
         self._model = keras.saving.load_model(path, compile=False)
         only(self._model.inputs, "inputs", path)

@@ -5,6 +5,18 @@ They stand above everything that they judge. Names are imported when they are fi
 
 from masslib._util import lazy
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from masslib.selection._agreement import agreement as agreement
+    from masslib.selection._compare import Comparison as Comparison
+    from masslib.selection._compare import compare as compare
+    from masslib.selection._fastest import Fastest as Fastest
+    from masslib.selection._fastest import fastest as fastest
+    from masslib.selection._search import search as search
+    from masslib.selection._sensitivity import Sensitivity as Sensitivity
+    from masslib.selection._sensitivity import sensitivity as sensitivity
+    from masslib.selection.search_result import Search as Search
+
 _NAMES = {
     "Comparison": "masslib.selection._compare",
     "Fastest": "masslib.selection._fastest",
@@ -18,4 +30,5 @@ _NAMES = {
 }
 
 __all__ = list(_NAMES)
-__getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from masslib._util import extras
 from masslib._util.progress import bar
 from masslib._util.tables import as_html, as_text
 from masslib.export._onnx import onnx
@@ -151,7 +152,7 @@ def _write(
     ):
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         if missing:
-            skipped[name] = f"{missing[0]} is not installed: pip install 'masslib[onnx,openvino]'"
+            skipped[name] = f"{missing[0]} is not installed: {extras.command(*missing)}"
             continue
         options = {"compute": "bfloat16"} if precision == "bfloat16" else {}
         quantized = precision in ("dynamic", "int8")
