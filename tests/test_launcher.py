@@ -1,11 +1,14 @@
 """Worker processes are started, watched, ended and started again; none is left behind."""
 
+import copy
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -84,6 +87,21 @@ def test_the_one_that_raises_is_told_first_and_the_others_are_ended(tmp_path):
     assert (caught.value.worker, caught.value.exitcode, caught.value.log.name) == ("worker 1", 1, "worker-1.log")
     assert time.monotonic() - start < 30
     assert _gone(_pids(tmp_path, 3).values())
+
+
+def test_an_error_survives_pickling_and_copying(tmp_path):
+    error = WorkerError("it failed", worker="worker 1", exitcode=-9, log=tmp_path / "worker-1.log")
+    error.add_note("in the second attempt")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert (type(again), str(again), vars(again)) == (WorkerError, "it failed", vars(error))
+        assert again.__notes__ == ["in the second attempt"]
+
+
+def test_a_training_may_take_as_long_as_it_goes_on(monkeypatch):
+    """Days pass between two looks at a worker that shows signs of life."""
+    leaps = iter(range(0, 10**12, 10**6))
+    monkeypatch.setattr("masslib.launcher.group.time", SimpleNamespace(monotonic=lambda: next(leaps), sleep=time.sleep))
+    assert masslib.launch(lambda: time.sleep(1), workers=1) == [None]
 
 
 def _in_background(action):

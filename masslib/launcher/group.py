@@ -36,7 +36,7 @@ def launch(
     workers: int = 2,
     servers: int = 0,
     max_restarts: int = 0,
-    timeout: float | None = 3600.0,
+    timeout: float | None = None,
     threads: int | None = None,
     gpus: int = 0,
     env: Mapping[str, str] | None = None,
@@ -60,7 +60,8 @@ def launch(
             `masslib.strategy("parameter_server")`, and gives work to the workers.
         max_restarts: How often to start all again; after 1 s, 2 s, 4 s and so on. The workers find the number of
             restarts so far in `MASSLIB_ATTEMPT`.
-        timeout: Seconds for all of it, restarts included; None for no limit.
+        timeout: Time limit in seconds, restarts included; by default there is none. The start is limited in any case (to
+            60 s, see `masslib.strategy`), and so is silence: a worker that does not respond for 6 s has failed.
         threads: Threads of TensorFlow in each worker; by default the cores are shared out. If the cores suffice, each
             worker is bound to its own.
         gpus: GPUs for each worker, which sees no others.
