@@ -60,8 +60,8 @@ def launch(
             `masslib.strategy("parameter_server")`, and gives work to the workers.
         max_restarts: How often to start all again; after 1 s, 2 s, 4 s and so on. The workers find the number of
             restarts so far in `MASSLIB_ATTEMPT`.
-        timeout: Time limit in seconds, restarts included; by default there is none. The start is limited in any case (to
-            60 s, see `masslib.strategy`), and so is silence: a worker that does not respond for 6 s has failed.
+        timeout: Time limit in seconds, restarts included; by default there is none. In any case the start is limited
+            (to 60 s, see `masslib.strategy`), and a worker that does not respond for 6 s has failed.
         threads: Threads of TensorFlow in each worker; by default the cores are shared out. If the cores suffice, each
             worker is bound to its own.
         gpus: GPUs for each worker, which sees no others.

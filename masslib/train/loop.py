@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from masslib import kernels
 from masslib.data import Subset
@@ -17,7 +20,7 @@ from masslib.train.feed import Feed, feed, validation_batches
 from masslib.train.keeper import keeper
 from masslib.train.replicas import Replicas, all_reduce
 from masslib.train.resume import Journal
-from masslib.train.shared_memory import meeting
+from masslib.train.shared_memory import shared_memory
 from masslib.train.state import State, check_complete
 from masslib.train.step import train_function
 from masslib.train.validation import Evaluator, has_plain_metrics, make_metrics
@@ -167,7 +170,7 @@ def fit(
         gone_workers_named(replicas),
         keeper(checkpoint, replicas, keep=keep, resume=resume) as kept,
         Termination(replicas) as termination,
-        meeting(replicas, _bytes(model), wanted=wire == "auto") as shared,
+        shared_memory(replicas, _bytes(model), wanted=wire == "auto") as shared,
     ):
         check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
         _build(model, source, replicas, batch_size, complete=kept is not None)
@@ -176,7 +179,7 @@ def fit(
             epoch = parameter_server.ServedEpoch(model, source, watchers, journal, save_every, on_nan)
             evaluator = parameter_server.ServedEvaluator(model, epoch.crew)
         else:
-            reduce = functools.partial(all_reduce, wire=wire, add_up=shared.sum if shared else None)
+            reduce = functools.partial(all_reduce, wire=wire, shared=shared)
             known = source.steps is not None
             run_steps = train_function(
                 model, reduce, replicas, accumulate=accumulate, known_length=known, dealt=source.dealt
@@ -248,8 +251,11 @@ def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int
 
 
 def _bytes(model: keras.Model) -> int:
-    """How many bytes the gradients of a model have at most."""
-    return sum(math.prod(variable.shape) * 8 for variable in model.trainable_variables)
+    """Bytes of the largest array to sum: the gradients of the variables of one dtype are summed at a time."""
+    sizes: dict[str, int] = collections.Counter()
+    for variable in model.trainable_variables:
+        sizes[variable.dtype] += math.prod(variable.shape) * np.dtype(variable.dtype).itemsize
+    return max(sizes.values(), default=0)
 
 
 def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any, on_nan: Any, save_every: Any) -> None:
