@@ -58,13 +58,20 @@ def test_every_rank_returns_its_result_and_has_its_own_environment(monkeypatch, 
     def work(factor):
         print(f"rank {_rank()} speaks")
         names = ("TF_CONFIG", "TF_USE_LEGACY_KERAS", "MASSLIB_THREADS", "EXTRA")
-        return _rank() * factor, [os.environ.get(name) for name in names], os.sched_getaffinity(0)
+        return (
+            _rank() * factor,
+            [os.environ.get(name) for name in names],
+            os.sched_getaffinity(0),
+            os.environ["MASSLIB_SECRET"],
+        )
 
     results = masslib.launch(work, [10], workers=2, threads=1, env={"EXTRA": "yes"}, logs=tmp_path)
     assert [result[0] for result in results] == [0, 10]
-    for _, (config, legacy, threads, extra), _ in results:
+    for _, (config, legacy, threads, extra), *_ in results:
         assert config.startswith('{"cluster": {"worker": ["127.0.0.1:')
         assert (legacy, threads, extra) == (None, "1", "yes")
+    assert len({secret for *_, secret in results}) == 1
+    assert len(results[0][-1]) == 64
     if len(os.sched_getaffinity(0)) > 1:
         assert results[0][2].isdisjoint(results[1][2])
     assert dict(os.environ) == before
