@@ -154,7 +154,7 @@ def test_a_frozen_worker_is_warned_of_and_then_given_up(tmp_path):
 
 
 @pytest.mark.slow
-def test_it_starts_again_and_gives_up_with_a_summary(tmp_path, capsys):
+def test_it_starts_again_and_gives_up_with_a_summary(tmp_path, caplog):
     def work(successes_from):
         attempts = len(list(tmp_path.glob("attempt-*")))
         if _rank() == 0:
@@ -164,7 +164,7 @@ def test_it_starts_again_and_gives_up_with_a_summary(tmp_path, capsys):
         return attempts
 
     assert masslib.launch(work, [1], workers=1, max_restarts=1) == [1]
-    assert "worker 0 ended with exit code 7; all start again in 1 s (restart 1 of 1)" in capsys.readouterr().out
+    assert "worker 0 ended with exit code 7; all start again in 1 s (restart 1 of 1)" in caplog.messages
     with pytest.raises(WorkerError, match="ended with exit code 7; (?s:.*)It was tried 3 times:\n  1: worker 0 ended"):
         masslib.launch(work, [99], workers=1, max_restarts=2)
 
@@ -196,14 +196,15 @@ def test_an_interrupt_ends_all_and_the_next_launch_works(tmp_path):
     assert masslib.launch(_rank, workers=2) == [0, 1]
 
 
-def _launching_script(folder):
+def _launching_script(folder, handler=""):
     return f"""
-import os, pathlib, time, masslib
+import os, pathlib, signal, time, masslib
 def work():
     import json
     rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
     (pathlib.Path({str(folder)!r}) / f"pid-{{rank}}").write_text(str(os.getpid()))
     time.sleep(60)
+{handler}
 masslib.launch(work, workers=2)
 """
 
@@ -214,6 +215,15 @@ def test_no_worker_outlives_the_launching_process(tmp_path, number, exitcode):
     workers = _pids(tmp_path, 2).values()
     process.send_signal(number)
     assert process.wait(20) == exitcode
+    assert _gone(workers)
+
+
+def test_a_handler_of_the_users_is_called_when_the_workers_have_ended(tmp_path):
+    handler = "signal.signal(signal.SIGTERM, lambda number, frame: os._exit(5))"
+    process = subprocess.Popen([sys.executable, "-c", _launching_script(tmp_path, handler)])
+    workers = _pids(tmp_path, 2).values()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 5
     assert _gone(workers)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import cloudpickle
 
+from masslib._util.log import logger
 from masslib.checks import check_counts
 from masslib.launcher import child
 from masslib.launcher.errors import WorkerError
@@ -124,10 +125,13 @@ def run(
         if len(failures) > max_restarts or time.monotonic() > deadline:
             raise _error(failures, logs)
         pause = min(2.0 ** (len(failures) - 1), _LONGEST_PAUSE)
-        print(
-            f"masslib: {failure.process.task.name} {failure.reason}; all start again in {pause:g} s "
-            f"(restart {len(failures)} of {max_restarts})",
-            flush=True,
+        logger.warning(
+            "%s %s; all start again in %g s (restart %d of %d)",
+            failure.process.task.name,
+            failure.reason,
+            pause,
+            len(failures),
+            max_restarts,
         )
         time.sleep(pause)
 
@@ -202,8 +206,9 @@ def _started(
 
 @contextlib.contextmanager
 def _forwarding(group: list[Process]) -> Iterator[None]:
-    """Hand SIGTERM on to the workers, wait for them to save and end, and end as well."""
-    if threading.current_thread() is not threading.main_thread():
+    """Hand SIGTERM on to the workers, wait for them to save and end, call the handler of before, and end as well."""
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
         yield
         return
 
@@ -213,9 +218,11 @@ def _forwarding(group: list[Process]) -> Iterator[None]:
         end = time.monotonic() + _TERMINATION_SECONDS
         while any(process.exitcode is None for process in group) and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
+        if callable(before):
+            before(number, frame)
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, forward)
+    signal.signal(signal.SIGTERM, forward)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import math
 import os
@@ -168,6 +169,7 @@ def fit(
     settings = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle, "rows": source.rows}
     with (
         gone_workers_named(replicas),
+        _quiet(model),
         keeper(checkpoint, replicas, keep=keep, resume=resume) as kept,
         Termination(replicas) as termination,
         shared_memory(replicas, _bytes(model), wanted=wire == "auto") as shared,
@@ -219,6 +221,16 @@ def _train(
     watchers.on_train_end(logs)
     if logs and model.stop_training:
         journal.save(stopped=True)
+
+
+def _quiet(model: keras.Model) -> contextlib.AbstractContextManager[None]:
+    """Silence TensorFlow's logger under a strategy, which would tell of every collective; in a notebook on stdout."""
+    import tensorflow as tf
+
+    from masslib._util.quiet import quiet_logger
+
+    default = model.distribute_strategy is tf.distribute.get_strategy()
+    return contextlib.nullcontext() if default else quiet_logger()
 
 
 def _make_weights(model: keras.Model, source: Feed) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import mmap
 import os
 import platform
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
+from masslib._util.log import logger
 from masslib.train.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 _FROZEN_SECONDS = 6.0
 _CONNECT_SECONDS = 60.0
 _ALIGNMENT = 64  # TensorFlow takes over memory with this alignment, and copies any other
-
-_log = logging.getLogger("masslib")
 
 
 class SharedMemoryAllReduce:
@@ -173,7 +171,7 @@ def _is_impossible(replicas: Replicas, wanted: str, problem: OSError | None, rem
     problems = [content.decode() for content in replicas.gather(str(problem or "").encode())]
     found = next(filter(None, problems), None)
     if found and replicas.is_chief:
-        _log.warning(
+        logger.warning(
             "the workers could not share memory (%s: %s); their gradients travel through the network, which is slower. "
             "Mend it: %s. To do without it in silence, pass wire='float32' to fit.",
             wanted,
