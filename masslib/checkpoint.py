@@ -20,7 +20,7 @@ from masslib._util.files import BLANK_SEAL, SealingStream, flush, replacing, sea
 from masslib._util.lock import lock
 
 _PATTERN = "step-*.npz"
-_ABOUT, _SEAL = "about.json", "seal"
+_ABOUT, _SEAL, _DTYPES = "about.json", "seal", "dtypes.json"
 _LOWEST_PRIORITY = 19
 
 
@@ -105,22 +105,23 @@ class Checkpoints:
             )
 
     def _write(self, path: Path, arrays: dict[str, np.ndarray], about: bytes) -> None:
-        # The training has the right of way; on Linux a thread has a priority of its own.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
-        text, blank = (np.frombuffer(content, np.uint8) for content in (about, BLANK_SEAL))
-        now = time.monotonic()
-        # What is on the disk is not overwritten by something that is not.
-        durable = now - self._flushed_at >= self._flush_seconds or path == self._flushed
         try:
+            _yield_to_the_training()
+            # NumPy's format keeps the bytes of a bfloat16, and forgets what they are.
+            dtypes = {name: str(array.dtype) for name, array in arrays.items() if array.dtype.kind == "V"}
+            texts = {_ABOUT: about, _DTYPES: json.dumps(dtypes).encode(), _SEAL: BLANK_SEAL}
+            now = time.monotonic()
+            # A file that is on the disk is not overwritten by one that may not get there.
+            durable = now - self._flushed_at >= self._flush_seconds or path == self._flushed
             with replacing(path, durable=durable) as temporary, open(temporary, "wb") as file:
                 stream = SealingStream(file)
-                _write_npz(stream, {**arrays, _ABOUT: text, _SEAL: blank})
+                _write_npz(stream, {**arrays, **{name: np.frombuffer(text, np.uint8) for name, text in texts.items()}})
                 stream.seal()
             self._written = path
             if durable:
                 self._flushed, self._flushed_at = path, now
             self._remove_old()
-        except Exception as error:  # nobody else would hear of what goes wrong in a thread
+        except Exception as error:  # `wait` warns of it: an exception in a thread reaches nobody
             self._failure = error
 
     def _remove_old(self) -> None:
@@ -185,10 +186,19 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if not whole:
             raise ValueError(f"{path} is no checkpoint: it does not carry a checksum")
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name not in (_ABOUT, _SEAL)}
+            arrays = {name: file[name] for name in file.files if name not in (_ABOUT, _SEAL, _DTYPES)}
+            for name, dtype in json.loads(file[_DTYPES].tobytes()).items() if _DTYPES in file.files else ():
+                arrays[name] = arrays[name].view(dtype)  # a name that NumPy knows once Keras is imported
             return arrays, json.loads(file[_ABOUT].tobytes())
     except (KeyError, EOFError, zipfile.BadZipFile, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _yield_to_the_training() -> None:
+    """Give this thread the lowest priority; on Linux a thread has one of its own."""
+    # A sandbox may forbid it. The checkpoint is then written all the same, only less considerately.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
 
 
 def _listed(value: Any) -> Any:

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from masslib.checkpoint import Checkpoints, read
 
@@ -31,6 +32,37 @@ def test_what_is_saved_is_read_back_and_only_the_newest_are_kept(tmp_path):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], array)
         assert arrays[name].dtype == array.dtype
+
+
+def test_dtypes_that_numpy_does_not_know_are_read_back(tmp_path):
+    arrays = {"kernel": tf.constant([[1.5, -2.0]], tf.bfloat16).numpy(), "count": np.array(3)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, arrays, {})
+        checkpoints.wait()
+        found, _ = checkpoints.newest()
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert (found[name].dtype, found[name].tobytes()) == (array.dtype, array.tobytes())
+
+
+def test_where_a_thread_may_not_lower_its_priority_a_checkpoint_is_written(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    with Checkpoints(_filled(tmp_path, steps=[10])) as checkpoints:
+        assert checkpoints.newest()[1] == {"step": 10}
+
+
+def test_whatever_fails_while_one_is_written_is_told(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("a fault of the library")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(os, "setpriority", fail)
+        checkpoints.save(1, ARRAYS, {})
+        with pytest.warns(RuntimeWarning, match="could not be written to .*: a fault of the library; the training"):
+            checkpoints.wait()
 
 
 def test_what_it_is_told_may_hold_numpy_scalars_but_nothing_unwritable(tmp_path):

@@ -1,6 +1,8 @@
 """Clusters are read from the environment and checked; processes meet before TensorFlow starts."""
 
+import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -15,7 +17,14 @@ pytestmark = pytest.mark.alone
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    for name in ("TF_CONFIG", "MASSLIB_HOSTS", "MASSLIB_INDEX", "JOB_COMPLETION_INDEX", "SLURM_PROCID"):
+    for name in (
+        "TF_CONFIG",
+        "MASSLIB_HOSTS",
+        "MASSLIB_INDEX",
+        "JOB_COMPLETION_INDEX",
+        "SLURM_PROCID",
+        "MASSLIB_SECRET",
+    ):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -153,19 +162,114 @@ def test_workers_that_were_started_differently_are_refused_with_the_difference()
         assert str(error) == "worker 1 was started differently from worker 0: keras 3.14 there, 3.15 here"
 
 
-def test_strangers_at_the_port_do_no_harm():
-    addresses = _free(2)
-    clusters = [Cluster({"worker": addresses}, "worker", rank, "TF_CONFIG") for rank in (0, 1)]
-    chief = threading.Thread(target=rendezvous.meet, args=(clusters[0], {}, 20))
+def _meeting(secrets, timeout=20.0):
+    """Let two processes meet in threads; return their addresses, the threads, and what each raises."""
+    addresses, outcomes = _free(2), {}
+
+    def run(rank):
+        try:
+            found = Cluster({"worker": addresses}, "worker", rank, "TF_CONFIG", secrets[rank])
+            outcomes[rank] = rendezvous.meet(found, {"keras": "3"}, timeout)
+        except (ValueError, RuntimeError) as error:
+            outcomes[rank] = error
+
+    return addresses, [threading.Thread(target=run, args=(rank,)) for rank in (0, 1)], outcomes
+
+
+def _connected(address):
+    for _ in range(100):
+        try:
+            return socket.create_connection(cluster.split(address), timeout=10)
+        except OSError:
+            time.sleep(0.05)
+    raise TimeoutError(address)
+
+
+FORGED = json.dumps({"rank": 1, "about": {}}).encode()
+LINES = [
+    b"",
+    b"\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"{}\n",
+    FORGED + b"\n",
+    b"0" * 64 + b" " + FORGED + b"\n",
+    b"[" * 60_000 + b"\n",
+    b"x" * (1 << 20),
+    b"\xff\xfe\n",
+]
+
+
+@pytest.mark.parametrize("secret", ["", "of the cluster"])
+def test_strangers_at_the_port_do_no_harm(secret):
+    addresses, (chief, worker), outcomes = _meeting([secret, secret])
     chief.start()
-    for words in (b"", b"GET / HTTP/1.1\r\n\r\n", b"{}\n"):
-        for _ in range(50):
-            try:
-                with socket.create_connection(cluster.split(addresses[0])) as stranger:
-                    stranger.sendall(words)
-                break
-            except OSError:
-                time.sleep(0.05)
-    rendezvous.meet(clusters[1], {}, 20)
-    chief.join(20)
-    assert not chief.is_alive()
+    silent = [_connected(addresses[0]) for _ in range(20)]
+    start = time.monotonic()
+    for words in LINES:
+        with _connected(addresses[0]) as stranger, contextlib.suppress(ConnectionError):
+            stranger.sendall(words)
+            stranger.shutdown(socket.SHUT_WR)
+            while stranger.recv(1 << 16):
+                pass
+    worker.start()
+    for thread in (chief, worker):
+        thread.join(20)
+    assert outcomes == {0: None, 1: None}
+    assert time.monotonic() - start < 5, "nobody waits for those that keep silent"
+    for stranger in silent:
+        stranger.close()
+
+
+def test_a_worker_with_another_secret_is_refused_and_both_say_so():
+    _, threads, outcomes = _meeting(["one", "two"], timeout=2)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    words = "if it was a worker, its MASSLIB_SECRET was another one"
+    assert re.search(rf"worker 1 at .* has not come within 2 s; .* connections were refused: {words}", str(outcomes[0]))
+    assert re.search(rf"worker 0 at .* has not answered; .* \(it refused this process: {words}\)", str(outcomes[1]))
+
+
+def test_a_worker_that_is_started_again_while_others_are_awaited_is_no_second_one():
+    addresses = _free(3)
+    clusters = [Cluster({"worker": addresses}, "worker", rank, "TF_CONFIG", "secret") for rank in range(3)]
+    outcomes = []
+    chief = threading.Thread(target=lambda: outcomes.append(rendezvous.meet(clusters[0], {}, 20)))
+    chief.start()
+    with _connected(addresses[0]) as first:
+        challenge = first.makefile("rb").readline().strip()
+        first.sendall(rendezvous._signed(clusters[1], challenge, {"rank": 1, "about": {}}))
+        time.sleep(0.2)
+    others = [threading.Thread(target=rendezvous.meet, args=(clusters[rank], {}, 20)) for rank in (1, 2)]
+    for thread in others:
+        thread.start()
+    for thread in (chief, *others):
+        thread.join(20)
+    assert outcomes == [None]
+
+
+def test_rank_0_listens_at_its_own_address_alone(environment):
+    (address,) = _free()
+    with cluster.listening(address) as server:
+        assert server.getsockname()[0] == "127.0.0.1"
+    port = cluster.split(address)[1]
+
+    def listens_at(host, resolved):
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (resolved, port))]
+        environment.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        with cluster.listening(f"{host}:{port}") as server:
+            return server.getsockname()[0]
+
+    assert listens_at("127.0.0.2", "127.0.0.2") == "127.0.0.2"
+    assert listens_at("debian", "127.0.1.1") == "0.0.0.0", "the others know it by another address"
+    assert listens_at("behind.nat", "192.0.2.1") == "0.0.0.0", "an address of some other machine"
+
+
+def test_the_secret_is_read_and_not_shown(environment):
+    environment.setenv("TF_CONFIG", _tf_config(["a:1", "b:1"]))
+    assert cluster.from_environment().secret == ""
+    environment.setenv("MASSLIB_SECRET", "do not tell")
+    found = cluster.from_environment()
+    assert found.secret == "do not tell"
+    assert "do not tell" not in repr(found)

@@ -1,11 +1,14 @@
 """Worker processes are started, watched, ended and started again; none is left behind."""
 
+import copy
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -55,13 +58,20 @@ def test_every_rank_returns_its_result_and_has_its_own_environment(monkeypatch, 
     def work(factor):
         print(f"rank {_rank()} speaks")
         names = ("TF_CONFIG", "TF_USE_LEGACY_KERAS", "MASSLIB_THREADS", "EXTRA")
-        return _rank() * factor, [os.environ.get(name) for name in names], os.sched_getaffinity(0)
+        return (
+            _rank() * factor,
+            [os.environ.get(name) for name in names],
+            os.sched_getaffinity(0),
+            os.environ["MASSLIB_SECRET"],
+        )
 
     results = masslib.launch(work, [10], workers=2, threads=1, env={"EXTRA": "yes"}, logs=tmp_path)
     assert [result[0] for result in results] == [0, 10]
-    for _, (config, legacy, threads, extra), _ in results:
+    for _, (config, legacy, threads, extra), *_ in results:
         assert config.startswith('{"cluster": {"worker": ["127.0.0.1:')
         assert (legacy, threads, extra) == (None, "1", "yes")
+    assert len({secret for *_, secret in results}) == 1
+    assert len(results[0][-1]) == 64
     if len(os.sched_getaffinity(0)) > 1:
         assert results[0][2].isdisjoint(results[1][2])
     assert dict(os.environ) == before
@@ -84,6 +94,21 @@ def test_the_one_that_raises_is_told_first_and_the_others_are_ended(tmp_path):
     assert (caught.value.worker, caught.value.exitcode, caught.value.log.name) == ("worker 1", 1, "worker-1.log")
     assert time.monotonic() - start < 30
     assert _gone(_pids(tmp_path, 3).values())
+
+
+def test_an_error_survives_pickling_and_copying(tmp_path):
+    error = WorkerError("it failed", worker="worker 1", exitcode=-9, log=tmp_path / "worker-1.log")
+    error.add_note("in the second attempt")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert (type(again), str(again), vars(again)) == (WorkerError, "it failed", vars(error))
+        assert again.__notes__ == ["in the second attempt"]
+
+
+def test_a_training_may_take_as_long_as_it_goes_on(monkeypatch):
+    """Days pass between two looks at a worker that shows signs of life."""
+    leaps = iter(range(0, 10**12, 10**6))
+    monkeypatch.setattr("masslib.launcher.group.time", SimpleNamespace(monotonic=lambda: next(leaps), sleep=time.sleep))
+    assert masslib.launch(lambda: time.sleep(1), workers=1) == [None]
 
 
 def _in_background(action):
@@ -129,7 +154,7 @@ def test_a_frozen_worker_is_warned_of_and_then_given_up(tmp_path):
 
 
 @pytest.mark.slow
-def test_it_starts_again_and_gives_up_with_a_summary(tmp_path, capsys):
+def test_it_starts_again_and_gives_up_with_a_summary(tmp_path, caplog):
     def work(successes_from):
         attempts = len(list(tmp_path.glob("attempt-*")))
         if _rank() == 0:
@@ -139,7 +164,7 @@ def test_it_starts_again_and_gives_up_with_a_summary(tmp_path, capsys):
         return attempts
 
     assert masslib.launch(work, [1], workers=1, max_restarts=1) == [1]
-    assert "worker 0 ended with exit code 7; all start again in 1 s (restart 1 of 1)" in capsys.readouterr().out
+    assert "worker 0 ended with exit code 7; all start again in 1 s (restart 1 of 1)" in caplog.messages
     with pytest.raises(WorkerError, match="ended with exit code 7; (?s:.*)It was tried 3 times:\n  1: worker 0 ended"):
         masslib.launch(work, [99], workers=1, max_restarts=2)
 
@@ -171,14 +196,15 @@ def test_an_interrupt_ends_all_and_the_next_launch_works(tmp_path):
     assert masslib.launch(_rank, workers=2) == [0, 1]
 
 
-def _launching_script(folder):
+def _launching_script(folder, handler=""):
     return f"""
-import os, pathlib, time, masslib
+import os, pathlib, signal, time, masslib
 def work():
     import json
     rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
     (pathlib.Path({str(folder)!r}) / f"pid-{{rank}}").write_text(str(os.getpid()))
     time.sleep(60)
+{handler}
 masslib.launch(work, workers=2)
 """
 
@@ -189,6 +215,15 @@ def test_no_worker_outlives_the_launching_process(tmp_path, number, exitcode):
     workers = _pids(tmp_path, 2).values()
     process.send_signal(number)
     assert process.wait(20) == exitcode
+    assert _gone(workers)
+
+
+def test_a_handler_of_the_users_is_called_when_the_workers_have_ended(tmp_path):
+    handler = "signal.signal(signal.SIGTERM, lambda number, frame: os._exit(5))"
+    process = subprocess.Popen([sys.executable, "-c", _launching_script(tmp_path, handler)])
+    workers = _pids(tmp_path, 2).values()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 5
     assert _gone(workers)
 
 

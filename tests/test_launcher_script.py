@@ -139,7 +139,7 @@ def test_the_same_script_runs_on_two_hosts_and_survives_a_pulled_cable(hosts, sc
     outputs = [process.communicate(timeout=180) for process in torn]
     assert [process.returncode for process in torn] == [0, 0], outputs
     assert time.monotonic() - start < 90
-    assert "all start again in 1 s (restart 1 of 3)" in outputs[0][0]
+    assert "all start again in 1 s (restart 1 of 3)" in outputs[0][1]
     for a, b in zip(_results(tmp_path / "calm0"), _results(tmp_path / "torn0"), strict=True):
         np.testing.assert_array_equal(a, b)
 

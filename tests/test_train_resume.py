@@ -191,6 +191,23 @@ def test_layers_that_keras_has_numbered_otherwise_resume(digits, tmp_path):
     assert len(_fit(second, digits, tmp_path, epochs=2).history["loss"]) == 2
 
 
+def test_weights_in_bfloat16_resume(digits, tmp_path):
+    def small():
+        keras.utils.set_random_seed(0)
+        policy = keras.dtype_policies.DTypePolicy("bfloat16")
+        layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax", dtype=policy)]
+        model = keras.Sequential(layers)
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    whole, resumed = small(), small()
+    expected = _fit(whole, digits, tmp_path / "whole").history
+    _fit(small(), digits, tmp_path / "cut", epochs=1)
+    assert _fit(resumed, digits, tmp_path / "cut").history == expected
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
 def test_what_a_checkpoint_cannot_hold_is_refused(digits, tmp_path):
     model = _compiled()
     model.others = [keras.optimizers.SGD()]

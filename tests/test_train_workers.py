@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from keras import layers
 
 import masslib
 from masslib.launcher import WorkerError
+from masslib.train.workers import Termination
 
 pytestmark = pytest.mark.alone
 
@@ -169,11 +171,11 @@ def _send(rank, number):
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.exhaustive), 1])
-def test_killed_and_started_again_the_weights_differ_by_exactly_zero(tmp_path, undisturbed, capsys, rank):
+def test_killed_and_started_again_the_weights_differ_by_exactly_zero(tmp_path, undisturbed, caplog, rank):
     thread = _when_saved(tmp_path, 42, _send(rank, signal.SIGKILL))
     found = masslib.launch(_exactly, [str(tmp_path / "ckpt"), str(tmp_path)], workers=2, threads=1, max_restarts=1)
     thread.join()
-    assert f"worker {rank} was killed by SIGKILL; all start again in 1 s (restart 1 of 1)" in capsys.readouterr().out
+    assert f"worker {rank} was killed by SIGKILL; all start again in 1 s (restart 1 of 1)" in caplog.messages
     _check_exact(found, undisturbed)
 
 
@@ -197,6 +199,66 @@ def test_sigterm_makes_one_common_checkpoint_and_ends_all(tmp_path, undisturbed)
     newest = max(int(path.stem[5:]) for path in (tmp_path / "ckpt").glob("step-*.npz"))
     assert 42 <= newest < STEPS
     _check_exact(masslib.launch(_exactly, arguments, workers=2, threads=1), undisturbed)
+
+
+def _terminated(folder):
+    """SIGTERM to rank 1, which has a handler of its own, in the second epoch."""
+    called = []
+    signal.signal(signal.SIGTERM, handler := lambda number, frame: called.append(sorted(os.listdir(folder))))
+    strategy = masslib.strategy("multi_worker")
+    assert signal.getsignal(signal.SIGTERM) is handler
+    with strategy.scope():
+        model = masslib.models.mlp((8, 8, 1), 10, hidden=(16,))
+        model.compile("sgd", "sparse_categorical_crossentropy")
+    digits, rank = masslib.data.load("digits"), strategy.cluster_resolver.task_id
+    masslib.fit(model, digits.test, batch_size=60, verbose=0)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert not called
+
+    def terminate(epoch, logs=None):
+        if (epoch, rank) == (1, 1):
+            signal.raise_signal(signal.SIGTERM)
+
+    watching = keras.callbacks.LambdaCallback(on_epoch_begin=terminate)
+    with pytest.raises(SystemExit, match="143"):
+        masslib.fit(model, digits.test, batch_size=60, epochs=9, checkpoint=folder, callbacks=watching, verbose=0)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    return called
+
+
+@pytest.mark.slow
+def test_a_handler_of_the_users_is_called_after_the_common_checkpoint(tmp_path):
+    first, second = masslib.launch(_terminated, [str(tmp_path)], workers=2, threads=1)
+    assert not first, "rank 0 was sent nothing"
+    assert [[name for name in names if name.endswith(".npz")][-1] for names in second] == ["step-0000000006.npz"]
+
+
+@pytest.fixture
+def handled():
+    """Signals that came to a handler of the user's."""
+    called = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: called.append(number))
+    yield called
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_after_the_last_step_is_not_lost(handled):
+    with Termination(SimpleNamespace(workers=2)):
+        signal.raise_signal(signal.SIGTERM)
+        assert not handled
+    assert handled == [signal.SIGTERM]
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with pytest.raises(SystemExit, match="143"), Termination(SimpleNamespace(workers=2)):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_is_ignored(handled):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with Termination(SimpleNamespace(workers=2)) as termination:
+        signal.raise_signal(signal.SIGTERM)
+        assert not termination.asked
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 
 
 @pytest.mark.exhaustive

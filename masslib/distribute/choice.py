@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masslib._util.extras import needed_by
+from masslib._util.log import logger
 from masslib.distribute import cluster, rendezvous
 from masslib.distribute.devices import mirrored_names, set_threads
 
@@ -36,7 +37,7 @@ def strategy(
     """Choose the devices to train on and return the tf.distribute strategy for them.
 
     Call it first, before any other TensorFlow operation, and build and compile the model in its scope.
-    It prints what it picked.
+    It logs what it picked, at the level INFO of `logging.getLogger("masslib")`.
 
     Args:
         kind: `"default"` trains on one device, the GPU if there is one. `"mirrored"` keeps a copy of the model on
@@ -63,28 +64,27 @@ def strategy(
 
     Example:
         >>> import masslib
-        >>> strategy = masslib.strategy("default")       # doctest: +ELLIPSIS
-        masslib: default strategy, 1 replica on ...
+        >>> strategy = masslib.strategy("default")  # logs "default strategy, 1 replica on CPU"
         >>> strategy.num_replicas_in_sync
         1
     """
     import tensorflow as tf
 
+    from masslib._util.quiet import quiet_logger
+
     _check(kind, devices, communication, timeout)
     gpus = tf.config.list_physical_devices("GPU")
     if kind == "auto":
         kind = _best(len(gpus))
-    if kind != "default":
-        # They would announce themselves on stdout, where the user prints.
-        tf.get_logger().setLevel("ERROR")
-    if kind == "default":
-        chosen = tf.distribute.get_strategy()
-    elif kind == "mirrored":
-        chosen = _mirrored(tuple(mirrored_names(devices, len(gpus))))
-    elif kind == "multi_worker":
-        chosen = _multi_worker(communication, timeout)
-    else:
-        chosen = _parameter_server(timeout)
+    with quiet_logger():  # in a notebook TensorFlow would announce each of them on stdout
+        if kind == "default":
+            chosen = tf.distribute.get_strategy()
+        elif kind == "mirrored":
+            chosen = _mirrored(tuple(mirrored_names(devices, len(gpus))))
+        elif kind == "multi_worker":
+            chosen = _multi_worker(communication, timeout)
+        else:
+            chosen = _parameter_server(timeout)
     _announce(kind, chosen, "GPU" if gpus else "CPU")
     return chosen
 
@@ -130,12 +130,13 @@ def _multi_worker(communication: str, timeout: float) -> tf.distribute.Strategy:
     set_threads()
     rendezvous.meet(found, _about_this_process(), timeout)
     implementation = getattr(tf.distribute.experimental.CommunicationImplementation, communication.upper())
+    handler = signal.getsignal(signal.SIGTERM)
     chosen = tf.distribute.MultiWorkerMirroredStrategy(
         found.resolver(), tf.distribute.experimental.CommunicationOptions(implementation=implementation)
     )
     if threading.current_thread() is threading.main_thread():
-        # TensorFlow's preemption notifier, which has just started, would swallow it; `fit` makes a checkpoint of it.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # TensorFlow's preemption notifier, which has just started, has taken SIGTERM and would do nothing about it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
     return chosen
 
 
@@ -152,7 +153,7 @@ def _parameter_server(timeout: float) -> tf.distribute.Strategy:
     if found.kind != "chief":
         cluster.check_ports(found)
         server = tf.distribute.Server(found.resolver().cluster_spec(), job_name=found.kind, task_index=found.index)
-        print(f"masslib: {found.kind} {found.index} serves at {found.address}", flush=True)
+        logger.info("%s %d serves at %s", found.kind, found.index, found.address)
         server.join()
     rendezvous.await_servers(found, timeout)
     return tf.distribute.ParameterServerStrategy(found.resolver())
@@ -177,14 +178,14 @@ def _about_this_process() -> dict[str, str]:
 
 def _announce(kind: str, chosen: tf.distribute.Strategy, device: str) -> None:
     replicas = chosen.num_replicas_in_sync
-    text = f"masslib: {kind} strategy, {_counted(replicas, 'replica')} on {device}"
+    text = f"{kind} strategy, {_counted(replicas, 'replica')} on {device}"
     if kind == "multi_worker":
         text += f", worker {chosen.cluster_resolver.task_id}"
     if kind == "parameter_server":
         tasks = cluster.from_environment().tasks
         workers, servers = (_counted(len(tasks[job]), name) for job, name in (("worker", "worker"), ("ps", "server")))
-        text = f"masslib: {kind} strategy, {workers} and {servers}"
-    print(text, flush=True)
+        text = f"{kind} strategy, {workers} and {servers}"
+    logger.info(text)
 
 
 def _counted(number: int, name: str) -> str:

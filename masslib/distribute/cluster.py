@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import ipaddress
 import json
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+SECRET = "MASSLIB_SECRET"
+"""Variable that holds what the processes of a cluster know each other by."""
 
 _TASKS = ("chief", "worker", "ps")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -29,12 +34,14 @@ class Cluster:
         kind: Kind of this process.
         index: Its number among those of its kind.
         source: Where it was read from, for error messages.
+        secret: What its processes know each other by.
     """
 
     tasks: Mapping[str, tuple[str, ...]]
     kind: str
     index: int
     source: str
+    secret: str = field(default="", repr=False)
 
     @property
     def training(self) -> tuple[str, ...]:
@@ -66,7 +73,8 @@ def from_environment() -> Cluster:
     """Read the cluster from TF_CONFIG, from MASSLIB_HOSTS, or from Slurm, whichever is there first.
 
     `MASSLIB_HOSTS` is a list such as `a:5000,b:5000`, and `MASSLIB_INDEX` (or `JOB_COMPLETION_INDEX`, which Kubernetes
-    sets in an indexed job) the place of this process in it.
+    sets in an indexed job) the place of this process in it. `MASSLIB_SECRET` is the secret of the cluster, if
+    it has one.
 
     Raises:
         ValueError: If there is none, or it is malformed: the message says what was found where.
@@ -80,7 +88,7 @@ def from_environment() -> Cluster:
     else:
         raise ValueError(f"this process is not part of a cluster; {_HOW}")
     _check(cluster)
-    return cluster
+    return replace(cluster, secret=os.environ.get(SECRET, ""))
 
 
 def check_ports(cluster: Cluster) -> None:
@@ -96,18 +104,36 @@ def check_ports(cluster: Cluster) -> None:
                 socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except socket.gaierror as error:
                 raise ValueError(f"{cluster.source}: the host of {address!r} has no address ({error})") from None
+    port = split(cluster.address)[1]
     try:
-        listening(split(cluster.address)[1]).close()
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))  # as TensorFlow's server will
     except OSError as error:
         raise ValueError(
-            f"{cluster.source}: port {split(cluster.address)[1]} of this process ({cluster.kind} {cluster.index}) "
-            f"cannot be opened ({error.strerror}); end the process that has it, or choose another port"
+            f"{cluster.source}: port {port} of this process ({cluster.kind} {cluster.index}) cannot be opened "
+            f"({error.strerror}); end the process that has it, or choose another port"
         ) from None
 
 
-def listening(port: int) -> socket.socket:
-    """Open a port for other hosts, as TensorFlow's server will."""
-    return socket.create_server(("", port), reuse_port=False)
+def listening(address: str) -> socket.socket:
+    """Listen at `host:port`, an address of this machine, and at no other one."""
+    host, port = split(address)
+    family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    if ipaddress.ip_address(resolved[0]).is_loopback and not _is_local(host):
+        # Debian lets the name of a machine be 127.0.1.1 on the machine itself, where nobody else could connect.
+        return socket.create_server(("", port), family=family)
+    try:
+        return socket.create_server(resolved, family=family)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        # The others reach this machine by the address of another one, such as the host of a container.
+        return socket.create_server(("", port), family=family)
+
+
+def _is_local(host: str) -> bool:
+    return host in _LOCAL or host.startswith("127.")
 
 
 def split(address: str) -> tuple[str, int]:
@@ -176,7 +202,7 @@ def _check(cluster: Cluster) -> None:
     twice = sorted({address for address in addresses if addresses.count(address) > 1})
     if twice:
         raise ValueError(f"{source}: {', '.join(twice)} stands there more than once; every process needs its own port")
-    local = [address for address in addresses if split(address)[0] in _LOCAL]
+    local = [address for address in addresses if _is_local(split(address)[0])]
     if local and len(local) < len(addresses):
         raise ValueError(
             f"{source}: {', '.join(local)} is this machine for each of the hosts, and others cannot reach it; name the "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from pathlib import Path
+from typing import Any
 
 
 class WorkerError(RuntimeError):
@@ -20,6 +22,11 @@ class WorkerError(RuntimeError):
     def __init__(self, message: str, *, worker: str, exitcode: int | None, log: Path):
         super().__init__(message)
         self.worker, self.exitcode, self.log = worker, exitcode, log
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is copied and pickled by its positional arguments alone.
+        make = functools.partial(type(self), worker=self.worker, exitcode=self.exitcode, log=self.log)
+        return make, self.args, vars(self)
 
 
 def in_words(exitcode: int) -> str:

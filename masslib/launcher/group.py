@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 
 from masslib._util.checks import check_counts
+from masslib._util.log import logger
 from masslib.launcher import child
 from masslib.launcher.errors import WorkerError
 from masslib.launcher.process import Failure, Process
@@ -36,7 +37,7 @@ def launch(
     workers: int = 2,
     servers: int = 0,
     max_restarts: int = 0,
-    timeout: float | None = 3600.0,
+    timeout: float | None = None,
     threads: int | None = None,
     gpus: int = 0,
     env: Mapping[str, str] | None = None,
@@ -60,7 +61,8 @@ def launch(
             `masslib.strategy("parameter_server")`, and gives work to the workers.
         max_restarts: How often to start all again; after 1 s, 2 s, 4 s and so on. The workers find the number of
             restarts so far in `MASSLIB_ATTEMPT`.
-        timeout: Seconds for all of it, restarts included; None for no limit.
+        timeout: Time limit in seconds, restarts included; by default there is none. In any case the start is limited
+            (to 60 s, see `masslib.strategy`), and a worker that does not respond for 6 s has failed.
         threads: Threads of TensorFlow in each worker; by default the cores are shared out. If the cores suffice, each
             worker is bound to its own.
         gpus: GPUs for each worker, which sees no others.
@@ -123,10 +125,13 @@ def run(
         if len(failures) > max_restarts or time.monotonic() > deadline:
             raise _error(failures, logs)
         pause = min(2.0 ** (len(failures) - 1), _LONGEST_PAUSE)
-        print(
-            f"masslib: {failure.process.task.name} {failure.reason}; all start again in {pause:g} s "
-            f"(restart {len(failures)} of {max_restarts})",
-            flush=True,
+        logger.warning(
+            "%s %s; all start again in %g s (restart %d of %d)",
+            failure.process.task.name,
+            failure.reason,
+            pause,
+            len(failures),
+            max_restarts,
         )
         time.sleep(pause)
 
@@ -201,8 +206,9 @@ def _started(
 
 @contextlib.contextmanager
 def _forwarding(group: list[Process]) -> Iterator[None]:
-    """Hand SIGTERM on to the workers, wait for them to save and end, and end as well."""
-    if threading.current_thread() is not threading.main_thread():
+    """Hand SIGTERM on to the workers, wait for them to save and end, call the handler of before, and end as well."""
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
         yield
         return
 
@@ -212,9 +218,11 @@ def _forwarding(group: list[Process]) -> Iterator[None]:
         end = time.monotonic() + _TERMINATION_SECONDS
         while any(process.exitcode is None for process in group) and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
+        if callable(before):
+            before(number, frame)
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, forward)
+    signal.signal(signal.SIGTERM, forward)
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from masslib.distribute.cluster import SECRET
 from masslib.launcher.errors import WorkerError
 from masslib.launcher.group import launch, run
 from masslib.launcher.tasks import CORES, Task, tf_config
@@ -72,5 +73,6 @@ def _one_of(options: argparse.Namespace) -> Callable[[], list[Task]]:
         "MASSLIB_THREADS": str(options.threads or len(cores)),
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(options.gpus))) or "-1",
         CORES: ",".join(map(str, cores)),
+        SECRET: os.environ.get(SECRET, ""),
     }
     return lambda: [Task(f"worker {options.index}", environment)]

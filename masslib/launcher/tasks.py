@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from masslib.distribute.cluster import SECRET
 
 CORES = "MASSLIB_CORES"
 """Variable that holds the cores a process is to be bound to."""
@@ -44,7 +47,7 @@ def local_tasks(workers: int, servers: int, threads: int | None, gpus: int) -> C
     def tasks() -> list[Task]:
         addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(kinds))]
         cluster: dict[str, list[str]] = {}
-        made = []
+        made, secret = [], secrets.token_hex(32)
         for number, (kind, address) in enumerate(zip(kinds, addresses, strict=True)):
             members = cluster.setdefault(kind, [])
             made.append((f"{kind} {len(members)}", kind, len(members), number))
@@ -52,7 +55,7 @@ def local_tasks(workers: int, servers: int, threads: int | None, gpus: int) -> C
         return [
             Task(
                 name,
-                {**environment(number), "TF_CONFIG": tf_config(cluster, kind, index)},
+                {**environment(number), "TF_CONFIG": tf_config(cluster, kind, index), SECRET: secret},
                 serves=servers > 0 and kind != "chief",
             )
             for name, kind, index, number in made

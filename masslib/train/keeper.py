@@ -1,12 +1,12 @@
-"""One checkpoint of all processes: the chief writes and reads the files, the others get what it has read."""
+"""Checkpoints of several processes: the chief reads and writes the files, and sends the others what it has read."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,11 @@ import numpy as np
 from masslib.checkpoint import Checkpoints
 from masslib.train.replicas import Replicas
 
-_ABOUT = "about.json"
-
 
 class Keeper:
-    """The checkpoints of a training of one or several processes, of which only the chief touches the folder.
+    """The checkpoints of a training with one or more processes, of which only the chief accesses the folder.
 
-    So the workers need no common file system, and never write into the same file. The methods are collective.
+    So the workers need no shared file system, and never write to the same file. The methods are collective.
     """
 
     def __init__(self, folder: str | os.PathLike[str], checkpoints: Checkpoints | None, replicas: Replicas):
@@ -30,20 +28,23 @@ class Keeper:
         self._checkpoints, self._replicas = checkpoints, replicas
 
     def newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Read the newest whole checkpoint, the same on all processes; None if there is none."""
+        """Read the newest undamaged checkpoint, the same on all processes; None if there is none."""
         found = self._checkpoints.newest() if self._checkpoints else None
         if self._replicas.workers == 1:
             return found
-        content = self._replicas.broadcast(_packed(*found) if found else b"")
-        return _unpacked(content) if content else None
+        arrays, about = found or ({}, None)
+        forms = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+        forms, about = json.loads(self._replicas.broadcast(json.dumps([forms, about]).encode()))
+        content = self._replicas.broadcast(b"".join(array.tobytes() for array in arrays.values()))
+        return (_cut(content, forms), about) if about is not None else None
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-        """Begin to write a checkpoint."""
+        """Start to write a checkpoint in the background."""
         if self._checkpoints:
             self._checkpoints.save(step, arrays, about)
 
     def wait(self) -> None:
-        """Wait until the checkpoint that was begun is in its place."""
+        """Wait until the last checkpoint is written."""
         if self._checkpoints:
             self._checkpoints.wait()
         self._replicas.agree()
@@ -53,10 +54,10 @@ class Keeper:
 def keeper(
     folder: str | os.PathLike[str] | None, replicas: Replicas, *, keep: int, resume: bool
 ) -> Iterator[Keeper | None]:
-    """Open a folder of checkpoints for the time of a training; None is no folder.
+    """Open a folder of checkpoints for the duration of a training; None if there is no folder.
 
     Raises:
-        ValueError: If it holds checkpoints that are not to be resumed.
+        ValueError: If it holds checkpoints and `resume` is False.
         RuntimeError: If another training uses it.
     """
     if folder is None:
@@ -69,13 +70,10 @@ def keeper(
         yield Keeper(folder, checkpoints, replicas)
 
 
-def _packed(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> bytes:
-    stream = io.BytesIO()
-    np.savez(stream, **arrays, **{_ABOUT: np.frombuffer(json.dumps(about).encode(), "uint8")})
-    return stream.getvalue()
-
-
-def _unpacked(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files if name != _ABOUT}
-        return arrays, json.loads(file[_ABOUT].tobytes())
+def _cut(content: bytes, forms: Mapping[str, tuple[Sequence[int], str]]) -> dict[str, np.ndarray]:
+    """Cut bytes into arrays, each of a shape and a dtype."""
+    arrays, start = {}, 0
+    for name, (shape, dtype) in forms.items():
+        arrays[name] = np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape)
+        start += arrays[name].nbytes
+    return arrays

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from masslib._util import kernels
 from masslib.data import Subset
@@ -17,7 +21,7 @@ from masslib.train.feed import Feed, feed, validation_batches
 from masslib.train.keeper import keeper
 from masslib.train.replicas import Replicas, all_reduce
 from masslib.train.resume import Journal
-from masslib.train.shared_memory import meeting
+from masslib.train.shared_memory import shared_memory
 from masslib.train.state import State, check_complete
 from masslib.train.step import train_function
 from masslib.train.validation import Evaluator, has_plain_metrics, make_metrics
@@ -165,9 +169,10 @@ def fit(
     settings = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle, "rows": source.rows}
     with (
         gone_workers_named(replicas),
+        _quiet(model),
         keeper(checkpoint, replicas, keep=keep, resume=resume) as kept,
         Termination(replicas) as termination,
-        meeting(replicas, _bytes(model), wanted=wire == "auto") as shared,
+        shared_memory(replicas, _bytes(model), wanted=wire == "auto") as shared,
     ):
         check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
         _build(model, source, replicas, batch_size, complete=kept is not None)
@@ -176,7 +181,7 @@ def fit(
             epoch = parameter_server.ServedEpoch(model, source, watchers, journal, save_every, on_nan)
             evaluator = parameter_server.ServedEvaluator(model, epoch.crew)
         else:
-            reduce = functools.partial(all_reduce, wire=wire, add_up=shared.sum if shared else None)
+            reduce = functools.partial(all_reduce, wire=wire, shared=shared)
             known = source.steps is not None
             run_steps = train_function(
                 model, reduce, replicas, accumulate=accumulate, known_length=known, dealt=source.dealt
@@ -218,6 +223,16 @@ def _train(
         journal.save(stopped=True)
 
 
+def _quiet(model: keras.Model) -> contextlib.AbstractContextManager[None]:
+    """Silence TensorFlow's logger under a strategy, which would tell of every collective; in a notebook on stdout."""
+    import tensorflow as tf
+
+    from masslib._util.quiet import quiet_logger
+
+    default = model.distribute_strategy is tf.distribute.get_strategy()
+    return contextlib.nullcontext() if default else quiet_logger()
+
+
 def _make_weights(model: keras.Model, source: Feed) -> None:
     """Ask a model that makes its weights at the first batch; one without `call` makes them in its `train_step`."""
     import keras
@@ -248,8 +263,11 @@ def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int
 
 
 def _bytes(model: keras.Model) -> int:
-    """How many bytes the gradients of a model have at most."""
-    return sum(math.prod(variable.shape) * 8 for variable in model.trainable_variables)
+    """Bytes of the largest array to sum: the gradients of the variables of one dtype are summed at a time."""
+    sizes: dict[str, int] = collections.Counter()
+    for variable in model.trainable_variables:
+        sizes[variable.dtype] += math.prod(variable.shape) * np.dtype(variable.dtype).itemsize
+    return max(sizes.values(), default=0)
 
 
 def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any, on_nan: Any, save_every: Any) -> None:

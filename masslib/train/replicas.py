@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from masslib.train.shared_memory import SharedMemoryAllReduce
+
+# What ranks tell each other travels in pieces: neither a tensor nor a message of gRPC may exceed 2 GiB.
+_PIECE_BYTES = 1 << 26
+
 
 class Replicas:
     """Counts the replicas of a strategy, and lets its processes talk.
@@ -75,26 +80,34 @@ class Replicas:
         return average
 
     def broadcast(self, content: bytes) -> bytes:
-        """Return what rank 0 has passed. Collective."""
+        """Return what rank 0 passes. Collective."""
         if self.workers == 1:
             return content
-        mine = content if self.is_chief else b""
-        size = int(self._sum(np.array([len(mine)], "int32"))[0])
-        words = np.zeros(-(-size // 4), "int32")
-        if self.is_chief:
-            words = np.frombuffer(mine + bytes(-size % 4), "int32")
-        return self._sum(words).tobytes()[:size] if size else b""
+        return self._gather(content if self.is_chief else b"", rows=1)[0]
 
     def gather(self, content: bytes) -> list[bytes]:
-        """Return what every rank has passed, by rank. Collective."""
+        """Return what every rank passes, by rank. Collective."""
         if self.workers == 1:
             return [content]
-        sizes = np.zeros(self.workers, "int32")
+        return self._gather(content, rows=self.workers)
+
+    def _gather(self, content: bytes, rows: int) -> list[bytes]:
+        """Return what the first so many ranks pass; the others pass nothing. Collective."""
+        sizes = np.zeros(self.workers, "int64")
         sizes[self.rank] = len(content)
-        sizes = self._sum(sizes)
-        words = np.zeros((self.workers, -(-int(sizes.max()) // 4)), "int32")
-        words[self.rank, : -(-len(content) // 4)] = np.frombuffer(content + bytes(-len(content) % 4), "int32")
-        return [row.tobytes()[:size] for row, size in zip(self._sum(words), sizes, strict=True)]
+        # The sum of 32-bit halves is exact, since all but one of the ranks add zero.
+        sizes = self._sum(sizes.view("int32")).view("int64")[:rows]
+        received = [bytearray() for _ in range(rows)]
+        piece = max(_PIECE_BYTES // rows, 4)
+        for start in range(0, int(sizes.max()), piece):
+            width = min(piece, int(sizes.max()) - start)
+            words = np.zeros((rows, -(-width // 4)), "int32")
+            if self.rank < rows:
+                mine = content[start : start + width]
+                words[self.rank].view("uint8")[: len(mine)] = np.frombuffer(mine, "uint8")
+            for row, whole in zip(self._sum(words), received, strict=True):
+                whole += row.view("uint8")[:width].data
+        return [bytes(memoryview(whole)[:size]) for whole, size in zip(received, sizes, strict=True)]
 
     def agree(self, *flags: bool, count: int = 0) -> tuple[list[bool], int]:
         """Tell of every flag whether any process has set it, and what rank 0 has passed as `count`. Collective."""
@@ -124,22 +137,22 @@ class Replicas:
 
 
 def all_reduce(
-    tensors: list[tf.Tensor], wire: str = "auto", add_up: Callable[[np.ndarray], np.ndarray] | None = None
+    tensors: list[tf.Tensor], wire: str = "auto", shared: SharedMemoryAllReduce | None = None
 ) -> list[tf.Tensor]:
     """Sum tensors over the replicas in one collective per dtype: many small ones cost more than one large one.
 
-    To be called in the context of a replica.
+    Must be called in replica context.
 
     Args:
-        tensors: What this replica adds.
-        wire: With `"float16"`, float32 tensors travel with half of their bytes.
-        add_up: What sums a flat array over the processes, in the place of TensorFlow's collective.
+        tensors: What this replica contributes.
+        wire: With `"float16"`, float32 tensors are sent with half of their bytes.
+        shared: Sums what fits into it, in place of TensorFlow's collective.
     """
     import tensorflow as tf
 
     def summed(flat: tf.Tensor) -> tf.Tensor:
-        if add_up:
-            return tf.numpy_function(add_up, [flat], flat.dtype)
+        if shared and shared.fits(flat):
+            return tf.numpy_function(shared.sum, [flat], flat.dtype)
         context, dtype = tf.distribute.get_replica_context(), flat.dtype
         flat = tf.cast(flat, tf.float16) if wire == "float16" and dtype == tf.float32 else flat
         return tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, flat), dtype)

@@ -1,6 +1,6 @@
-"""Gradients of workers on one machine meet in memory that they share, instead of travelling through its network.
+"""All-reduce in shared memory for workers that run on one machine.
 
-TensorFlow's collectives send them through gRPC even then, at about 0.5 GB/s and on the cores that ought to train.
+TensorFlow's collectives send the gradients through gRPC even then, at about 0.5 GB/s and on the cores that compute.
 """
 
 from __future__ import annotations
@@ -15,48 +15,58 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 
+from masslib._util.log import logger
 from masslib.train.replicas import Replicas
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _FROZEN_SECONDS = 6.0
 _CONNECT_SECONDS = 60.0
+_ALIGNMENT = 64  # TensorFlow takes over memory with this alignment, and copies any other
 
 
-class Meeting:
-    """A place in memory where the workers of one machine add up their arrays, the same bits for all.
+class SharedMemoryAllReduce:
+    """Sums arrays over the workers of one machine; all of them get the same bits.
 
     Args:
-        slots: Memory of as many bytes for every rank, and once more for the sum.
-        rank: Number of this worker.
-        others: By rank, a connection to each of the other workers and its process number.
+        slots: Shared memory `(workers + 1, nbytes)`: a row for each rank, and one for the sum.
+        rank: Rank of this worker.
+        others: Rank -> connection to that worker and its process id.
     """
 
     def __init__(self, slots: np.ndarray, rank: int, others: dict[int, tuple[socket.socket, int]]):
         self._slots, self._rank, self._others = slots, rank, others
 
+    def fits(self, tensor: tf.Tensor) -> bool:
+        """Whether there is room for a tensor."""
+        return tensor.shape.num_elements() * tensor.dtype.size <= self._slots.shape[1]
+
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Return the sum of the arrays that all workers pass; they are of one shape and type. Collective.
+        """Return the sum of the flat arrays that the workers pass, all of one length and dtype. Collective.
 
         Raises:
-            ConnectionError: If another worker has gone, or has stopped for too long.
+            ConnectionError: If another worker has gone, or has been stopped for too long.
         """
         workers = len(self._slots) - 1
         *parts, total = (slot[: values.nbytes].view(values.dtype) for slot in self._slots)
         parts[self._rank][:] = values
-        self._meet()
-        # Each rank adds up its share of all arrays, in the order of the ranks.
+        self._barrier()
+        # Each rank sums its share of all arrays, in the order of the ranks.
         share = slice(len(values) * self._rank // workers, len(values) * (self._rank + 1) // workers)
         np.add(parts[0][share], parts[1][share], out=total[share])
         for part in parts[2:]:
             total[share] += part[share]
-        self._meet()
-        return total
+        self._barrier()
+        # TensorFlow and an optimizer may keep the result for longer than until the next sum.
+        return _copied(total)
 
-    def _meet(self) -> None:
-        """Return once all have come here."""
+    def _barrier(self) -> None:
         for rank, (connection, _) in self._others.items():
             try:
                 connection.send(b".")
@@ -64,6 +74,14 @@ class Meeting:
                 raise ConnectionError(f"worker {rank} has gone") from error
         for rank, (connection, pid) in self._others.items():
             _await(connection, rank, pid)
+
+
+def _copied(array: np.ndarray) -> np.ndarray:
+    memory = np.empty(array.nbytes + _ALIGNMENT, "uint8")
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + array.nbytes].view(array.dtype)
+    copy[:] = array
+    return copy
 
 
 def _await(connection: socket.socket, rank: int, pid: int) -> None:
@@ -91,18 +109,19 @@ def _is_stopped(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def meeting(replicas: Replicas, nbytes: int, *, wanted: bool) -> Iterator[Meeting | None]:
-    """Let workers of one machine share memory for arrays of so many bytes; None if they cannot or will not. Collective.
+def shared_memory(replicas: Replicas, nbytes: int, *, wanted: bool) -> Iterator[SharedMemoryAllReduce | None]:
+    """Share memory for arrays of so many bytes among the workers; None where they cannot or do not want to. Collective.
 
-    They can if all of them run on this machine, each with one replica on a CPU.
+    It takes workers that all run on one machine, each with one replica on a CPU, and room for an array of each of them
+    and the sum. Where that cannot be had on one worker, all of them do without, and rank 0 logs a warning.
     """
     if not wanted or replicas.workers == 1 or replicas.local > 1 or not _on_one_machine(replicas):
         yield None
         return
     with contextlib.ExitStack() as stack:
-        slots = _shared(replicas, nbytes)
-        others = _connected(replicas, stack)
-        yield Meeting(slots, replicas.rank, others)
+        slots = _mapped(replicas, nbytes)
+        others = None if slots is None else _connected(replicas, stack)
+        yield None if others is None else SharedMemoryAllReduce(slots, replicas.rank, others)
 
 
 def _on_one_machine(replicas: Replicas) -> bool:
@@ -117,27 +136,62 @@ def _on_one_machine(replicas: Replicas) -> bool:
     return here is not None and len(set(places)) == 1
 
 
-def _shared(replicas: Replicas, nbytes: int) -> np.ndarray:
-    """Map one file into the memory of all workers; it has no name any more afterwards, so nothing can be left."""
-    aligned = -(-nbytes // 64) * 64
+def _mapped(replicas: Replicas, nbytes: int) -> np.ndarray | None:
+    """Map one file into the memory of all workers; its name is removed at once, so that no file can be left behind."""
+    aligned = -(-max(nbytes, 1) // _ALIGNMENT) * _ALIGNMENT
     size = (replicas.workers + 1) * aligned
     folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.NamedTemporaryFile(dir=folder) if replicas.is_chief else contextlib.nullcontext() as made:
-        if made:
-            made.truncate(size)
-        name = replicas.broadcast(made.name.encode() if made else b"").decode()
-        with open(name, "r+b") as file:
-            memory = mmap.mmap(file.fileno(), size)
-        replicas.agree()  # all have opened it
-    return np.frombuffer(memory, "uint8").reshape(replicas.workers + 1, aligned)
+    memory, problem = None, None
+    with contextlib.ExitStack() as stack:
+        name = ""
+        if replicas.is_chief:
+            try:
+                made = stack.enter_context(tempfile.NamedTemporaryFile(dir=folder))
+                # Writing to a page for which there is no room left would end the process by SIGBUS.
+                os.posix_fallocate(made.fileno(), 0, size)
+                name = made.name
+            except OSError as error:
+                problem = error
+        name = replicas.broadcast(name.encode()).decode()
+        if name:
+            try:
+                with open(name, "r+b") as file:
+                    memory = mmap.mmap(file.fileno(), size)
+            except OSError as error:
+                problem = error
+        remedy = "start the container with more room, as by `docker run --shm-size=1g`"
+        impossible = _is_impossible(
+            replicas, f"{size / 1e6:.0f} MB in {folder or tempfile.gettempdir()}", problem, remedy
+        )
+    return None if impossible else np.frombuffer(memory, "uint8").reshape(replicas.workers + 1, aligned)
 
 
-def _connected(replicas: Replicas, stack: contextlib.ExitStack) -> dict[int, tuple[socket.socket, int]]:
-    """Connect every worker with every other one."""
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="masslib-"))
-    path = f"{folder}/{replicas.rank}"
+def _is_impossible(replicas: Replicas, wanted: str, problem: OSError | None, remedy: str) -> bool:
+    """Whether any worker has a problem, so that none of them shares memory; rank 0 logs why. Collective."""
+    problems = [content.decode() for content in replicas.gather(str(problem or "").encode())]
+    found = next(filter(None, problems), None)
+    if found and replicas.is_chief:
+        logger.warning(
+            "the workers could not share memory (%s: %s); their gradients travel through the network, which is slower. "
+            "Mend it: %s. To do without it in silence, pass wire='float32' to fit.",
+            wanted,
+            found,
+            remedy,
+        )
+    return found is not None
+
+
+def _connected(replicas: Replicas, stack: contextlib.ExitStack) -> dict[int, tuple[socket.socket, int]] | None:
+    """Connect every worker with every other one; None if one of them cannot be connected to. Collective."""
     server = stack.enter_context(socket.socket(socket.AF_UNIX))
-    server.bind(path)
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="masslib-"))
+    path, problem = f"{folder}/{replicas.rank}", None
+    try:
+        server.bind(path)  # fails where the path is longer than the 107 bytes of a socket's address
+    except OSError as error:
+        problem = error
+    if _is_impossible(replicas, f"a socket in {folder}", problem, "set TMPDIR to a shorter path"):
+        return None
     server.listen(replicas.workers)
     server.settimeout(_CONNECT_SECONDS)
     members = [json.loads(content) for content in replicas.gather(json.dumps([path, os.getpid()]).encode())]

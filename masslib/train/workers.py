@@ -72,9 +72,10 @@ def _digest(value: Any) -> str:
 
 
 class Termination:
-    """Notes SIGTERM in the time of a training of several workers; a second one ends the process at once.
+    """Notes SIGTERM during a training of several workers; a second one ends the process at once.
 
-    Without it TensorFlow's preemption notifier swallows the signal, and the workers train on.
+    Nothing else would end the others, and make one common checkpoint of all. The handler that was there before is back
+    afterwards and is called then, unless it ignores the signal: in that case the training does so, too.
 
     Attributes:
         asked: Whether the signal has come.
@@ -82,16 +83,23 @@ class Termination:
 
     def __init__(self, replicas: Replicas):
         self.asked = False
-        self._active = replicas.workers > 1 and threading.current_thread() is threading.main_thread()
+        self._before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._active = replicas.workers > 1 and in_main_thread and self._before != signal.SIG_IGN
 
     def __enter__(self) -> Termination:
         if self._active:
             signal.signal(signal.SIGTERM, self._note)
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self._active:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if not self._active:
+            return
+        signal.signal(signal.SIGTERM, self._before)
+        if self.asked and callable(self._before):
+            self._before(signal.SIGTERM, None)
+        elif self.asked and kind is None:  # it came after the last step
+            raise SystemExit(TERMINATED)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
