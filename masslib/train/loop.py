@@ -13,14 +13,15 @@ from masslib import kernels
 from masslib.data import Subset
 from masslib.train import parameter_server
 from masslib.train.epoch import Epoch, steps_per_call
-from masslib.train.feed import Feed, feed, validation_batches
+from masslib.train.feed import feed, validation_batches
 from masslib.train.keeper import keeper
 from masslib.train.replicas import Replicas, all_reduce
 from masslib.train.resume import Journal
 from masslib.train.shared_memory import meeting
 from masslib.train.state import State, check_complete
 from masslib.train.step import train_function
-from masslib.train.validation import Evaluator, has_plain_metrics, make_metrics
+from masslib.train.validation import Evaluator
+from masslib.train.variables import Variables
 from masslib.train.workers import Termination, check_alike, gone_workers_named, on_this_worker
 
 if TYPE_CHECKING:
@@ -152,7 +153,8 @@ def fit(
         augment=augment,
     )
     validation = validation_batches(validation_data, batch_size)
-    _make_weights(model, source)
+    variables = Variables(model, source, replicas, complete=checkpoint is not None)
+    variables.make_weights()
     watchers = keras.callbacks.CallbackList(
         callbacks,
         add_history=True,
@@ -170,7 +172,7 @@ def fit(
         meeting(replicas, _bytes(model), wanted=wire == "auto") as shared,
     ):
         check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
-        _build(model, source, replicas, batch_size, complete=kept is not None)
+        variables.make_others(batch_size)
         journal = Journal(model, State(model, replicas), kept, settings)
         if served:
             epoch = parameter_server.ServedEpoch(model, source, watchers, journal, save_every, on_nan)
@@ -216,35 +218,6 @@ def _train(
     watchers.on_train_end(logs)
     if logs and model.stop_training:
         journal.save(stopped=True)
-
-
-def _make_weights(model: keras.Model, source: Feed) -> None:
-    """Ask a model that makes its weights at the first batch; one without `call` makes them in its `train_step`."""
-    import keras
-
-    if model.built or type(model).call is keras.Model.call:
-        return
-    batch = source.sample()
-    with model.distribute_strategy.scope():
-        model(batch[0] if isinstance(batch, tuple) else batch)
-
-
-def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int, *, complete: bool) -> None:
-    """Make the variables that Keras makes late: those of the optimizer, and those of loss and metrics.
-
-    The latter must be there when they are to be found in a checkpoint, and when a graph of several replicas is traced,
-    which cannot make any. Elsewhere they save time: a train step that has to make variables is traced a second time.
-    """
-    with model.distribute_strategy.scope():
-        model.optimizer.build(model.trainable_variables)
-    if model.loss is None:
-        return
-    quick = replicas.count == 1 and has_plain_metrics(model) and not parameter_server.serves(model)
-    labels = source.labels(batch_size) if quick else None
-    if labels is not None:
-        make_metrics(model, labels)
-    elif complete or replicas.count > 1:
-        Evaluator(model, replicas).build(source.sample())
 
 
 def _bytes(model: keras.Model) -> int:
