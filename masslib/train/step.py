@@ -22,7 +22,14 @@ _COMPILED_WEIGHTS = 200_000
 
 
 def train_function(
-    model: keras.Model, reduce: Callable, replicas: Replicas, *, accumulate: int, known_length: bool, dealt: bool
+    model: keras.Model,
+    reduce: Callable,
+    replicas: Replicas,
+    *,
+    accumulate: int,
+    known_length: bool,
+    dealt: bool,
+    fused: bool,
 ) -> Callable:
     """Build `run(iterator, count)`: it runs up to `count` train steps and returns how many it made and the last logs.
 
@@ -33,15 +40,20 @@ def train_function(
         accumulate: Parts that every global batch is computed in, one after another.
         known_length: Whether `count` steps can be run in one graph, since the data surely has as many batches.
         dealt: Whether the iterator gives this process its own part of every global batch, and not all of it.
+        fused: Whether fused kernels may compute batch normalizations and the update of the weights.
     """
-    from masslib.train.fused import train_step
+    from masslib.train.fused import with_fused_normalization
 
-    one = train_step(model)
-    if replicas.count == accumulate == 1 and not _compiles_update(model):
-        return _runner(model, one, known_length)
+    compiled = fused and _compiles_update(model)
+
+    def runner(step: Callable) -> Callable:
+        return _runner(model, with_fused_normalization(model, step) if fused else step, known_length)
+
+    if replicas.count == accumulate == 1 and not compiled:
+        return runner(model.train_step)
     cut = _Cut(replicas, accumulate, dealt)
-    summed = _runner(model, _summed_step(model, one, reduce, replicas, cut), known_length)
-    plain = _runner(model, _plain_step(model, one, cut), known_length)
+    summed = runner(_summed_step(model, reduce, replicas, cut, compiled=compiled))
+    plain = runner(_plain_step(model, cut))
     chosen = summed
 
     def run(iterator: Iterator, count: int) -> tuple[int, Any]:
@@ -169,7 +181,7 @@ class _GradientTap:
         return updates[0]
 
 
-def _summed_step(model: keras.Model, train_step: Callable, reduce: Callable, replicas: Replicas, cut: _Cut) -> Callable:
+def _summed_step(model: keras.Model, reduce: Callable, replicas: Replicas, cut: _Cut, *, compiled: bool) -> Callable:
     import tensorflow as tf
 
     strategy, optimizer, accumulate = model.distribute_strategy, model.optimizer, cut.accumulate
@@ -180,7 +192,7 @@ def _summed_step(model: keras.Model, train_step: Callable, reduce: Callable, rep
     def replica_step(batch: Any) -> tuple[Any, list]:
         sums: list[tf.Tensor] = []
         for part in range(accumulate):
-            logs = train_step(cut.part(batch, part))
+            logs = model.train_step(cut.part(batch, part))
             grads, trained[:] = tap.take()
             if replicas.count == accumulate == 1 and any(isinstance(g, tf.IndexedSlices) for g in grads):
                 raise _OtherOptimizersError  # an embedding: the optimizer by itself updates only the rows in use
@@ -194,7 +206,7 @@ def _summed_step(model: keras.Model, train_step: Callable, reduce: Callable, rep
         left = iter(grads)  # Keras warns of those that are missing
         optimizer.apply([None if absent else next(left) for absent in missing], trained)
 
-    if _compiles_update(model):
+    if compiled:
         apply = tf.function(apply, jit_compile=True, autograph=False)
 
     def step(batch: Any) -> Any:
@@ -208,12 +220,12 @@ def _summed_step(model: keras.Model, train_step: Callable, reduce: Callable, rep
     return step
 
 
-def _plain_step(model: keras.Model, train_step: Callable, cut: _Cut) -> Callable:
+def _plain_step(model: keras.Model, cut: _Cut) -> Callable:
     """Let the optimizers of the model do the summing, as Keras does."""
     strategy = model.distribute_strategy
 
     def replica_step(batch: Any) -> Any:
-        return train_step(cut.part(batch, 0))
+        return model.train_step(cut.part(batch, 0))
 
     return lambda batch: strategy.run(replica_step, (batch,))
 
