@@ -46,16 +46,19 @@ class Epoch:
         if journal.step == 0:
             model.reset_metrics()
         iterator = self.source.start(journal.epoch, journal.step)
+        number = journal.step
         while (steps is None or journal.step < steps) and not model.stop_training:
             count = self._count()
-            self.watchers.on_train_batch_begin(journal.step)
+            self.watchers.on_train_batch_begin(number)
             start = time.monotonic()
             made, result = self.run_steps(iterator, count)
             if made == 0:
                 break
             logs = plain(result)
             journal.advance(made)
-            self.watchers.on_train_batch_end(self._last(at_the_end=made < count or journal.step == steps), logs)
+            number = self._last(at_the_end=made < count or journal.step == steps)
+            self.watchers.on_train_batch_end(number, logs)
+            number += 1
             if self.on_nan != "ignore" and journal.stop_if_not_finite(logs, restore=self.on_nan == "restore"):
                 model.stop_training = True
             elif self.save_every and journal.total % self.save_every == 0 and journal.step != steps:
