@@ -48,7 +48,7 @@ def _graph(*, norm=None, **settings):
 def _kernels(model):
     """How many fused kernels the graph of a train step has."""
     model.optimizer.build(model.trainable_variables)
-    step = tf.function(fused.train_step(model), autograph=False)
+    step = tf.function(fused.with_fused_normalization(model, model.train_step), autograph=False)
     step((IMAGES, LABELS))  # makes the variables of the metrics
     graph = step.get_concrete_function((IMAGES, LABELS)).graph
     return sum(operation.type == "FusedBatchNormV3" for operation in graph.get_operations())
@@ -128,10 +128,10 @@ def test_other_models_keep_their_train_step():
     two = keras.Model([graph.input, sparse], keras.layers.Concatenate()([graph.output, keras.layers.Dense(1)(sparse)]))
     own = _compiled(_OwnModel(graph.input, graph.output))
     for model in (own, stepping, _compiled(two), _compiled(models.mlp((4,), 3))):
-        assert fused.train_step(model) == model.train_step
+        assert fused.with_fused_normalization(model, model.train_step) == model.train_step
     for way in ("run_eagerly", "jit_compile"):
         model = _graph(**{way: True})
-        assert fused.train_step(model) == model.train_step
+        assert fused.with_fused_normalization(model, model.train_step) == model.train_step
 
 
 def test_a_layer_that_a_callback_freezes_is_frozen():

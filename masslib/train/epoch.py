@@ -46,27 +46,30 @@ class Epoch:
         if journal.step == 0:
             model.reset_metrics()
         iterator = self.source.start(journal.epoch, journal.step)
+        number = journal.step
         while (steps is None or journal.step < steps) and not model.stop_training:
-            self.watchers.on_train_batch_begin(journal.step)
             count = self._count()
+            self.watchers.on_train_batch_begin(number)
             start = time.monotonic()
-            result = self.run_steps(iterator, count)
-            if result is None:
+            made, result = self.run_steps(iterator, count)
+            if made == 0:
                 break
             logs = plain(result)
-            journal.advance(count)
-            self.watchers.on_train_batch_end(journal.step - 1, logs)
-            if self.on_nan != "ignore" and journal.lost(logs, restore=self.on_nan == "restore"):
+            journal.advance(made)
+            number = self._last(at_the_end=made < count or journal.step == steps)
+            self.watchers.on_train_batch_end(number, logs)
+            number += 1
+            if self.on_nan != "ignore" and journal.stop_if_not_finite(logs, restore=self.on_nan == "restore"):
                 model.stop_training = True
             elif self.save_every and journal.total % self.save_every == 0 and journal.step != steps:
                 journal.save()
-            self._agree(count, time.monotonic() - start)
+            self._agree(made, time.monotonic() - start)
         journal.check_progress(model.stop_training)
         journal.average()
         if model.loss is None:  # what train_step returned is all there is
             return logs
         metrics = plain(model.get_metrics_result())
-        return metrics if metrics.keys() >= logs.keys() else logs
+        return metrics if metrics.keys() == logs.keys() else logs  # a train_step may return logs of its own
 
     def _agree(self, count: int, seconds: float) -> None:
         """Let several workers end together, and come to the next agreement in time.
@@ -87,25 +90,42 @@ class Epoch:
     def _count(self) -> int:
         """How many steps the next call runs: not beyond the epoch, nor beyond the next checkpoint."""
         if self.source.steps is None:
-            return 1
-        count = min(self.per_call, self._in_time, self.source.steps - self.journal.step)
+            count = min(self.model.steps_per_execution, self._in_time)
+        else:
+            count = min(self.per_call, self._in_time, self.source.steps - self.journal.step)
         return min(count, self.save_every - self.journal.total % self.save_every) if self.save_every else count
+
+    def _last(self, *, at_the_end: bool) -> int:
+        """The number of the last step made, or at the end of the data the one that Keras shows there.
+
+        Its calls always count `steps_per_execution` steps, those that they do not find included.
+        """
+        every = self.model.steps_per_execution if at_the_end else 1
+        return -(-self.journal.step // every) * every - 1
 
 
 def steps_per_call(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]) -> int:
     """How many train steps one call of the host runs; callbacks that look at every batch need one."""
-    if model.run_eagerly:
-        return 1
-    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-    watching = any(_has(callback, hook) for callback in callbacks for hook in hooks)
-    return model.steps_per_execution if watching or model.steps_per_execution > 1 else _STEPS_PER_CALL
+    watching = any(looks_at_batches(callback) for callback in callbacks)
+    fixed = watching or model.run_eagerly or model.steps_per_execution > 1
+    return model.steps_per_execution if fixed else _STEPS_PER_CALL
 
 
-def _has(callback: keras.callbacks.Callback, hook: str) -> bool:
-    """Whether a callback of the user's has something to do at every batch; LambdaCallback keeps it in the instance."""
+def looks_at_batches(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback has something to do at every train batch."""
     import keras
 
-    if hook in vars(callback):
-        return True
-    own = not type(callback).__module__.startswith("keras.")
-    return own and getattr(type(callback), hook) != getattr(keras.callbacks.Callback, hook)
+    known = keras.callbacks
+    if type(callback) is known.ProgbarLogger:
+        return False
+    if type(callback) in (known.ModelCheckpoint, getattr(known, "OrbaxCheckpoint", None)):
+        return callback.save_freq != "epoch"
+    if type(callback) is known.TensorBoard:
+        # No public name tells whether it profiles.
+        profiles = getattr(callback, "_should_trace", True)
+        return callback.update_freq != "epoch" or callback.write_steps_per_second or profiles
+    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    # LambdaCallback keeps them in the instance.
+    return any(
+        hook in vars(callback) or getattr(type(callback), hook) is not getattr(known.Callback, hook) for hook in hooks
+    )

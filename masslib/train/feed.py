@@ -36,6 +36,11 @@ class Feed:
     dealt: bool = False
     _iterator: Iterator | None = None
 
+    @property
+    def element_spec(self) -> Any:
+        """Dtypes and shapes of a batch."""
+        return self._open(0, 0).element_spec
+
     def start(self, epoch: int, step: int) -> Iterator:
         """Return an iterator that begins with a step of an epoch; ask again at the start of every epoch."""
         if self._iterator is None or not self._spans_epochs:

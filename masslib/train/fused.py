@@ -16,33 +16,38 @@ _LEAST_EPSILON = 1.001e-5  # cuDNN's CUDNN_BN_MIN_EPSILON, with some room
 _UNCOMMON_INPUTS = ("sparse", "ragged", "optional")
 
 
-def train_step(model: keras.Model) -> Callable[[Any], Any]:
-    """Return the model's own `train_step`; if that is Keras', with the batch normalizations of images fused.
+def with_fused_normalization(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a step in which the batch normalizations of images are fused, or `step` itself where they cannot be.
 
-    Only the way through the graph is another: layers and variables stay those of the model, and what they become
-    agrees with Keras to the rounding of float32. A step of `small_cnn` gets 1.15 times faster, one of a ResNet 1.2.
+    Meanwhile `model.call` takes another way through the graph. Everything else is the model's own, layers and variables
+    included, and what these become agrees with Keras to the rounding of float32. A step of `small_cnn` gets 1.15 times
+    faster, one of a ResNet 1.2.
+
+    Args:
+        model: The model to be trained. Only Keras' own `train_step` is changed.
+        step: Calls `model.train_step`, on any number of replicas.
     """
     keras_wrote_it = getattr(model.train_step, "__func__", None) is keras.Model.train_step
     if not (keras_wrote_it and _is_graph(model)) or model.run_eagerly or model.jit_compile:
-        return model.train_step
+        return step
     layers = named_nodes(functional(model)).values()
     uncommon = any(getattr(layer, name, False) for layer in layers for name in _UNCOMMON_INPUTS)
     if uncommon or not any(_fuses(layer) and layer.trainable for layer in layers):
-        return model.train_step
-    return functools.partial(keras.Model.train_step, _StandIn(model))
+        return step
+    graph = _graph(model)
 
+    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return graph(inputs, training=training, mask=mask)
 
-class _StandIn:
-    """Stands in for a model while Keras' `train_step` runs: calls the fused graph, and is the model in all else."""
+    @functools.wraps(step)
+    def fused(batch: Any) -> Any:
+        model.call = call
+        try:
+            return step(batch)
+        finally:
+            del model.call
 
-    def __init__(self, model: keras.Model) -> None:
-        self._model, self._graph = model, _graph(model)
-
-    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
-        return self._graph(inputs, training=training)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+    return fused
 
 
 # Model -> its outputs and its fused graph. Layers remember every graph they were called in, so one has to be enough.

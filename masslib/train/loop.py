@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from masslib._util import kernels
+from masslib._util.quiet import quiet_logger
 from masslib.data import Subset
 from masslib.train import parameter_server
 from masslib.train.epoch import Epoch, steps_per_call
-from masslib.train.feed import Feed, feed, validation_batches
+from masslib.train.feed import feed, validation_batches
 from masslib.train.keeper import keeper
 from masslib.train.replicas import Replicas, all_reduce
 from masslib.train.resume import Journal
 from masslib.train.shared_memory import shared_memory
 from masslib.train.state import State, check_complete
 from masslib.train.step import train_function
-from masslib.train.validation import Evaluator, has_plain_metrics, make_metrics
+from masslib.train.validation import Evaluator
+from masslib.train.variables import Variables
 from masslib.train.workers import Termination, check_alike, gone_workers_named, on_this_worker
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def fit(
     augment: keras.layers.Layer | None = None,
     accumulate: int = 1,
     wire: str = "auto",
+    fused: bool = True,
     on_nan: str = "stop",
     checkpoint: str | os.PathLike[str] | None = None,
     save_every: int | None = None,
@@ -56,8 +59,8 @@ def fit(
 ) -> keras.callbacks.History:
     """Train a compiled Keras 3 model; the arguments mean what they mean in `model.fit`.
 
-    It runs the model's own `train_step`, so models that override it train too; where it is that of Keras, batch
-    normalizations of float32 images run on TensorFlow's fused kernel and agree with Keras' to the rounding of float32.
+    It runs the model's own `train_step`, so models that override it train too. `fused=False` gives the weights of
+    `model.fit`, bit for bit.
 
     Under a strategy with several replicas each computes its part of the global batch; the gradients are summed once,
     and clipped after that, so that the result is the one of a single device.
@@ -92,6 +95,9 @@ def fit(
             collectives, the latter with half of the bytes, which is faster where the network is the limit; the sums
             then have three digits. `"auto"` lets workers on one machine without GPUs add them up in shared memory,
             and is `"float32"` elsewhere.
+        fused: Let one kernel compute batch normalizations of float32 images, and XLA compile the weight update of
+            models with 200,000 weights or more. Both are faster and round differently: losses agree with those of
+            `model.fit` to about 1e-5 at first, and drift apart as they do after any other change of the rounding.
         on_nan: What to do when loss or trained weights are no longer finite: `"stop"` the training with a warning,
             `"restore"` the newest checkpoint and stop, or `"ignore"` it. What is not finite is kept in a checkpoint by
             `"ignore"` only, so after `"stop"` the next call goes on from the last good one.
@@ -156,7 +162,8 @@ def fit(
         augment=augment,
     )
     validation = validation_batches(validation_data, batch_size)
-    _make_weights(model, source)
+    variables = Variables(model, source, replicas, complete=checkpoint is not None)
+    variables.make_weights()
     watchers = keras.callbacks.CallbackList(
         callbacks,
         add_history=True,
@@ -175,7 +182,7 @@ def fit(
         shared_memory(replicas, _bytes(model), wanted=wire == "auto") as shared,
     ):
         check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
-        _build(model, source, replicas, batch_size, complete=kept is not None)
+        variables.make_others(batch_size)
         journal = Journal(model, State(model, replicas), kept, settings)
         if served:
             epoch = parameter_server.ServedEpoch(model, source, watchers, journal, save_every, on_nan)
@@ -184,7 +191,13 @@ def fit(
             reduce = functools.partial(all_reduce, wire=wire, shared=shared)
             known = source.steps is not None
             run_steps = train_function(
-                model, reduce, replicas, accumulate=accumulate, known_length=known, dealt=source.dealt
+                model,
+                reduce,
+                replicas,
+                accumulate=accumulate,
+                known_length=known,
+                dealt=source.dealt,
+                fused=fused,
             )
             most = steps_per_call(model, callbacks)
             epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, most, save_every, on_nan)
@@ -225,41 +238,8 @@ def _train(
 
 def _quiet(model: keras.Model) -> contextlib.AbstractContextManager[None]:
     """Silence TensorFlow's logger under a strategy, which would tell of every collective; in a notebook on stdout."""
-    import tensorflow as tf
-
-    from masslib._util.quiet import quiet_logger
-
     default = model.distribute_strategy is tf.distribute.get_strategy()
     return contextlib.nullcontext() if default else quiet_logger()
-
-
-def _make_weights(model: keras.Model, source: Feed) -> None:
-    """Ask a model that makes its weights at the first batch; one without `call` makes them in its `train_step`."""
-    import keras
-
-    if model.built or type(model).call is keras.Model.call:
-        return
-    batch = source.sample()
-    with model.distribute_strategy.scope():
-        model(batch[0] if isinstance(batch, tuple) else batch)
-
-
-def _build(model: keras.Model, source: Feed, replicas: Replicas, batch_size: int, *, complete: bool) -> None:
-    """Make the variables that Keras makes late: those of the optimizer, and those of loss and metrics.
-
-    The latter must be there when they are to be found in a checkpoint, and when a graph of several replicas is traced,
-    which cannot make any. Elsewhere they save time: a train step that has to make variables is traced a second time.
-    """
-    with model.distribute_strategy.scope():
-        model.optimizer.build(model.trainable_variables)
-    if model.loss is None:
-        return
-    quick = replicas.count == 1 and has_plain_metrics(model) and not parameter_server.serves(model)
-    labels = source.labels(batch_size) if quick else None
-    if labels is not None:
-        make_metrics(model, labels)
-    elif complete or replicas.count > 1:
-        Evaluator(model, replicas).build(source.sample())
 
 
 def _bytes(model: keras.Model) -> int:

@@ -57,7 +57,7 @@ class ServedEpoch:
             journal.advance(made)
             logs = judge.logs()
             self.watchers.on_train_batch_end(journal.step - 1, logs)
-            if self.on_nan != "ignore" and journal.lost(logs, restore=self.on_nan == "restore"):
+            if self.on_nan != "ignore" and journal.stop_if_not_finite(logs, restore=self.on_nan == "restore"):
                 self.model.stop_training = True
             elif self.save_every and journal.total % self.save_every == 0 and journal.step != steps:
                 journal.save()

@@ -103,11 +103,15 @@ class Journal:
         """Let the replicas agree on what each counted for itself."""
         self._state.average()
 
-    def lost(self, logs: Mapping[str, Any], *, restore: bool) -> bool:
-        """Tell whether NaN or infinity came up; warn then, and go back to the newest checkpoint if asked to.
+    def stop_if_not_finite(self, logs: Mapping[str, Any], *, restore: bool) -> bool:
+        """Tell whether the training has to stop because loss or weights are not finite, and warn if so.
 
-        The weights are looked at, too: Keras' cross-entropy clips probabilities, and a network that answers nothing but
-        NaN then has the loss of one that guesses.
+        The weights are checked as well, since Keras' cross-entropy clips probabilities: a network that outputs NaN has
+        the loss of one that guesses.
+
+        Args:
+            logs: The logs of the last step.
+            restore: Whether to go back to the newest checkpoint first.
         """
         told = [logs["loss"]] if "loss" in logs else logs.values()  # a metric may be undefined for some rows
         if all(np.isfinite(value).all() for value in told) and self._state.finite():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -20,9 +22,16 @@ _COMPILED_WEIGHTS = 200_000
 
 
 def train_function(
-    model: keras.Model, reduce: Callable, replicas: Replicas, *, accumulate: int, known_length: bool, dealt: bool
+    model: keras.Model,
+    reduce: Callable,
+    replicas: Replicas,
+    *,
+    accumulate: int,
+    known_length: bool,
+    dealt: bool,
+    fused: bool,
 ) -> Callable:
-    """Build `run(iterator, count)`: it runs some train steps and returns the last logs, None at the end of the data.
+    """Build `run(iterator, count)`: it runs up to `count` train steps and returns how many it made and the last logs.
 
     Args:
         model: The compiled model; its own `train_step` is run.
@@ -31,18 +40,23 @@ def train_function(
         accumulate: Parts that every global batch is computed in, one after another.
         known_length: Whether `count` steps can be run in one graph, since the data surely has as many batches.
         dealt: Whether the iterator gives this process its own part of every global batch, and not all of it.
+        fused: Whether fused kernels may compute batch normalizations and the update of the weights.
     """
-    from masslib.train.fused import train_step
+    from masslib.train.fused import with_fused_normalization
 
-    one = train_step(model)
-    if replicas.count == accumulate == 1 and not _compiles_update(model):
-        return _runner(model, one, known_length)
+    compiled = fused and _compiles_update(model)
+
+    def runner(step: Callable) -> Callable:
+        return _runner(model, with_fused_normalization(model, step) if fused else step, known_length)
+
+    if replicas.count == accumulate == 1 and not compiled:
+        return runner(model.train_step)
     cut = _Cut(replicas, accumulate, dealt)
-    summed = _runner(model, _summed_step(model, one, reduce, replicas, cut), known_length)
-    plain = _runner(model, _plain_step(model, one, cut), known_length)
+    summed = runner(_summed_step(model, reduce, replicas, cut, compiled=compiled))
+    plain = runner(_plain_step(model, cut))
     chosen = summed
 
-    def run(iterator: Iterator, count: int) -> Any:
+    def run(iterator: Iterator, count: int) -> tuple[int, Any]:
         nonlocal chosen
         try:
             return chosen(iterator, count)
@@ -61,35 +75,40 @@ def train_function(
 def _runner(model: keras.Model, step: Callable, known_length: bool) -> Callable:
     import tensorflow as tf
 
-    if not model.run_eagerly:
-        # As in Keras, a train_step is traced as it is written, without AutoGraph.
-        # Inlined into a graph, a step of several replicas is optimized together with what stands around it, and rounds
-        # in another way as the first step of a call than as a later one. So it stays a function.
-        apart = {"_noinline": True} if model.distribute_strategy.num_replicas_in_sync > 1 else None
-        step = tf.function(
-            step,
-            jit_compile=model.jit_compile,
-            reduce_retracing=True,
-            autograph=False,
-            experimental_attributes=apart,
-        )
+    strategy = model.distribute_strategy
+    if model.run_eagerly:
+        return lambda iterator, count: _some(iterator, count, step, strategy)
+    # As in Keras, a train_step is traced as it is written, without AutoGraph.
+    step = tf.function(step, jit_compile=model.jit_compile, reduce_retracing=True, autograph=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def many(iterator: Iterator, count: tf.Tensor) -> Any:
-        logs = step(next(iterator))
-        for _ in tf.range(count - 1):
-            logs = step(next(iterator))
-        return _mean(model.distribute_strategy, logs)
+        # The step stands in the graph once: of two copies, each would begin the random numbers of tf.random anew.
+        logs = step.get_concrete_function(iterator.element_spec).structured_outputs
+        like = tf.nest.flatten(logs, expand_composites=True)
+        _, *last = tf.while_loop(
+            lambda number, *_: number < count,
+            lambda number, *_: [number + 1, *tf.nest.flatten(step(next(iterator)), expand_composites=True)],
+            [tf.constant(0), *(tf.zeros([size or 0 for size in tensor.shape], tensor.dtype) for tensor in like)],
+            shape_invariants=[tf.TensorShape([]), *(tensor.shape for tensor in like)],
+        )
+        return _mean(strategy, tf.nest.pack_sequence_as(logs, last, expand_composites=True))
 
-    def one(iterator: Iterator, count: int) -> Any:
-        # The batch is fetched on the host: a graph that runs into the end of the data still executes what
-        # does not depend on the batch, such as the count of the optimizer's iterations.
-        batch = next(iterator, None)
-        return None if batch is None else _mean(model.distribute_strategy, step(batch))
+    if known_length:
+        return lambda iterator, count: (count, many(iterator, tf.constant(count)))
+    return lambda iterator, count: _some(iterator, count, step, strategy)
 
-    if known_length and not model.run_eagerly:
-        return lambda iterator, count: many(iterator, tf.constant(count))
-    return one
+
+def _some(iterator: Iterator, count: int, step: Callable, strategy: tf.distribute.Strategy) -> tuple[int, Any]:
+    """Run up to `count` steps, each from the host; return how many there were and the last logs.
+
+    A graph that runs into the end of the data still executes what does not depend on the batch, such as the count of
+    the optimizer's iterations.
+    """
+    made, logs = 0, {}
+    for batch in itertools.islice(iterator, count):
+        made, logs = made + 1, step(batch)
+    return made, _mean(strategy, logs)
 
 
 class _OtherOptimizersError(Exception):
@@ -122,68 +141,77 @@ def _is_built_in(optimizer: keras.optimizers.Optimizer) -> bool:
     return type(optimizer).__module__.startswith("keras.") and (isinstance(rate, float) or own_schedule)
 
 
-class _GradientTap(threading.local):
-    """Stands in for `model.optimizer` while `train_step` is traced, and keeps the gradients.
+class _GradientTap:
+    """Keeps the gradients that `train_step` hands to `optimizer.apply`, which it replaces meanwhile.
 
-    So they can be summed over the replicas once, as one flat tensor, and the real optimizer clips and applies the
-    sum. Keras clips before it sums, which gives another result on two replicas than on one. Each replica is traced
-    in a thread of its own, hence the thread-local memory.
+    So they can be summed over the replicas once, as one flat tensor, and the optimizer clips and applies the sum. Keras
+    clips before it sums, which gives another result on two replicas than on one. In all else the optimizer stays what
+    it is while the step is traced: its iterations, its learning rate, its `apply_gradients` and its class.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer):
-        self.optimizer = optimizer
-        self.updates: list[tuple[list, list]] = []
+        self._optimizer = optimizer
+        self._replica = threading.local()  # each replica is traced in a thread of its own
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.optimizer, name)
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Keep gradients for as long as the context lasts."""
+        own = vars(self._optimizer).get("apply")
+        self._optimizer.apply = self._keep
+        try:
+            yield
+        finally:
+            del self._optimizer.apply
+            if own is not None:
+                self._optimizer.apply = own
 
-    def apply_gradients(self, grads_and_vars: Any) -> Any:
-        grads, variables = zip(*grads_and_vars, strict=True)
-        self.apply(grads, variables)
-        return self.optimizer.iterations
+    def _keep(self, grads: Any, trainable_variables: Any = None) -> None:
+        if trainable_variables is None:  # those that the optimizer knows, and no public name tells
+            raise _OtherOptimizersError
+        self._replica.updates = [*self._updates(), (list(grads), list(trainable_variables))]
 
-    def apply(self, grads: Any, trainable_variables: Any) -> None:
-        self.updates.append((list(grads), list(trainable_variables)))
+    def _updates(self) -> list[tuple[list, list]]:
+        return getattr(self._replica, "updates", [])
 
     def take(self) -> tuple[list, list]:
-        updates, self.updates = self.updates, []
+        """Return the gradients of this replica and their variables, and forget them."""
+        updates, self._replica.updates = self._updates(), []
         if len(updates) != 1:
             raise _OtherOptimizersError
         return updates[0]
 
 
-def _summed_step(model: keras.Model, train_step: Callable, reduce: Callable, replicas: Replicas, cut: _Cut) -> Callable:
+def _summed_step(model: keras.Model, reduce: Callable, replicas: Replicas, cut: _Cut, *, compiled: bool) -> Callable:
     import tensorflow as tf
 
     strategy, optimizer, accumulate = model.distribute_strategy, model.optimizer, cut.accumulate
     tap = _GradientTap(optimizer)
     trained: list[Any] = []
+    missing: list[bool] = []
 
     def replica_step(batch: Any) -> tuple[Any, list]:
         sums: list[tf.Tensor] = []
         for part in range(accumulate):
-            logs = train_step(cut.part(batch, part))
-            updates = [(g, v) for g, v in zip(*tap.take(), strict=True) if g is not None]
-            if replicas.count == accumulate == 1 and any(isinstance(g, tf.IndexedSlices) for g, _ in updates):
+            logs = model.train_step(cut.part(batch, part))
+            grads, trained[:] = tap.take()
+            if replicas.count == accumulate == 1 and any(isinstance(g, tf.IndexedSlices) for g in grads):
                 raise _OtherOptimizersError  # an embedding: the optimizer by itself updates only the rows in use
-            grads = [tf.convert_to_tensor(g) for g, _ in updates]
+            missing[:] = [g is None for g in grads]
+            grads = [tf.convert_to_tensor(g) for g in grads if g is not None]
             grads = [g / accumulate for g in grads] if accumulate > 1 else grads
             sums = [a + b for a, b in zip(sums, grads, strict=True)] if sums else grads
-            trained[:] = [v for _, v in updates]
         return logs, reduce(sums) if replicas.count > 1 else sums
 
     def apply(grads: list[tf.Tensor]) -> None:
-        optimizer.apply(grads, trained)
+        left = iter(grads)  # Keras warns of those that are missing
+        optimizer.apply([None if absent else next(left) for absent in missing], trained)
 
-    if _compiles_update(model):
+    if compiled:
         apply = tf.function(apply, jit_compile=True, autograph=False)
 
     def step(batch: Any) -> Any:
-        model.optimizer = tap
-        try:
+        with tap.open():
             logs, sums = strategy.run(replica_step, (batch,))
-        finally:
-            model.optimizer = optimizer
         # All replicas hold the same sums. Outside of the strategy's scope the optimizer updates every copy of a
         # variable, and sums nothing a second time.
         apply([strategy.experimental_local_results(value)[0] for value in sums])
@@ -192,12 +220,12 @@ def _summed_step(model: keras.Model, train_step: Callable, reduce: Callable, rep
     return step
 
 
-def _plain_step(model: keras.Model, train_step: Callable, cut: _Cut) -> Callable:
+def _plain_step(model: keras.Model, cut: _Cut) -> Callable:
     """Let the optimizers of the model do the summing, as Keras does."""
     strategy = model.distribute_strategy
 
     def replica_step(batch: Any) -> Any:
-        return train_step(cut.part(batch, 0))
+        return model.train_step(cut.part(batch, 0))
 
     return lambda batch: strategy.run(replica_step, (batch,))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,9 +95,15 @@ class Evaluator:
 
 
 def plain(logs: Any) -> dict[str, Any]:
-    """Logs as Keras gives them to callbacks: numbers, and what has several, such as F1Score, as arrays."""
-    arrays = {name: np.asarray(value) for name, value in logs.items()}
-    return {name: array if array.ndim else float(array) for name, array in arrays.items()}
+    """Logs as Keras gives them to callbacks: flat; numbers, and what has several, such as F1Score, as arrays."""
+    flat: dict[str, Any] = {}
+    for name, value in (logs or {}).items():
+        if isinstance(value, Mapping):
+            flat |= plain(value)
+        else:
+            array = np.asarray(value)
+            flat[name] = array if array.ndim else float(array)
+    return flat
 
 
 def _share(tensor: tf.Tensor, position: Any, count: int) -> tf.Tensor:
