@@ -10,6 +10,7 @@ from masslib.compression.finetune import Tuner
 from masslib.compression.step import split
 from masslib.compression.steps.constraints import Constrained, constrained
 from masslib.compression.tfmot import support
+from masslib.compression.tfmot.boundaries import with_boundaries
 from masslib.compression.tfmot.ranges import ranges_from_the_first_batch
 from masslib.compression.tfmot.schemes import by_role, output_only, quantize_scope, scheme
 from masslib.compression.tfmot.toolkit import tfmot
@@ -45,11 +46,10 @@ class QuantizeAware(Constrained):
         quantization = tfmot().quantization.keras
         chosen, skipped = split(self, support.quantizable(twin))
 
-        # Without a range for its inputs the converter would leave a chosen layer in float as well.
-        entries = support.feeding(twin, chosen) & skipped.keys()
+        twin, boundaries = with_boundaries(twin, chosen)
 
         def annotated(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-            if layer.name in entries:
+            if layer.name in boundaries:
                 return quantization.quantize_annotate_layer(layer, output_only())
             return quantization.quantize_annotate_layer(layer) if layer.name in chosen else layer
 

@@ -6,10 +6,11 @@ the layers that will be treated.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from masslib.compression.tfmot.toolkit import tfmot
 from masslib.graph.nodes import named_layers
@@ -84,11 +85,6 @@ def why_not_factorized(layer: keras.layers.Layer, share: float, min_share: float
     return ""
 
 
-def feeding(twin: tf_keras.Model, names: Collection[str]) -> set[str]:
-    """Return the names of the layers whose outputs go into one of the named layers."""
-    return _Graph(twin).feeding(names)
-
-
 def is_sparse(kernel: np.ndarray) -> bool:
     """Tell whether a kernel was pruned; others have next to no zeros."""
     return bool(np.mean(kernel == 0) > 0.01)
@@ -139,6 +135,9 @@ def _why_not_quantized(layer: tf_keras.layers.Layer, registry: Any, graph: _Grap
         return graph.why_not_folded(layer.name)
     if kind != "SeparableConv2D" and not registry.supports(layer):
         return f"TFMOT has no quantized form of {kind}"
+    types = {tensor.dtype.name for tensor in tf.nest.flatten(layer.get_input_at(0))}
+    if types != {"float32"}:
+        return f"its input is {', '.join(sorted(types))}, and ranges are learned of float32 only"
     activation = getattr(layer, "activation", None)
     name = getattr(activation, "__name__", type(activation).__name__)
     if activation is not None and name not in _ACTIVATIONS:
@@ -159,9 +158,6 @@ class _Graph:
         self._outputs = _sources(config["output_layers"])
         self._inputs = {name: _sources(layer["inbound_nodes"]) for name, layer in self._layers.items()}
 
-    def feeding(self, names: Collection[str]) -> set[str]:
-        return {source for name in names for source in self._inputs[name]}
-
     def why_not_folded(self, name: str) -> str:
         """A batch normalization is quantized as a part of the convolution or dense layer it alone follows."""
         inputs = self._inputs[name]
@@ -177,14 +173,29 @@ class _Graph:
         return ""
 
 
-def _sources(connections: Any) -> list[str]:
-    """Names of the layers in connections such as `["conv", 0, 0, {"mask": ["not_equal", 0, 0]}]`, however nested."""
+Connection = tuple[str, int, int]
+"""A layer, the number of its call, and the number of its output."""
+
+
+def connected(connections: Any, change: Callable[[Connection], Connection]) -> Any:
+    """Copy connections such as `["conv", 0, 0, {"mask": ["not_equal", 0, 0]}]`, however nested, and change each."""
     if isinstance(connections, dict):
-        return _sources(list(connections.values()))
+        return {key: connected(value, change) for key, value in connections.items()}
     if not isinstance(connections, list | tuple):
-        return []
-    inner = [name for connection in connections for name in _sources(connection)]
-    match list(connections[:3]):
-        case [str(name), int(), int()] if name != "_CONSTANT_VALUE":
-            return [name, *inner]
-    return inner
+        return connections
+    match list(connections):
+        case [str(name), int(call), int(output), *rest] if name != "_CONSTANT_VALUE":
+            return [*change((name, call, output)), *connected(rest, change)]
+    return [connected(connection, change) for connection in connections]
+
+
+def _sources(connections: Any) -> list[str]:
+    """Names of the layers in connections."""
+    names: list[str] = []
+
+    def note(connection: Connection) -> Connection:
+        names.append(connection[0])
+        return connection
+
+    connected(connections, note)
+    return names
