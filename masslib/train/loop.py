@@ -12,6 +12,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from masslib._util import kernels
 from masslib._util.quiet import quiet_logger
@@ -31,7 +32,6 @@ from masslib.train.workers import Termination, check_alike, gone_workers_named, 
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
 
 def fit(
@@ -128,8 +128,6 @@ def fit(
         (['accuracy', 'loss'], 2)
     """
     import keras
-    import tensorflow as tf
-
     _check(
         model, epochs=epochs, verbose=verbose, accumulate=accumulate, wire=wire, on_nan=on_nan, save_every=save_every
     )
