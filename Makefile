@@ -82,7 +82,7 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 	    echo "None of these is one: $(PYTHONS). Install one, or name it: make PYTHONS=/path/to/python"; \
 	    exit 1; \
 	fi; \
-	echo "Installing into $(VENV) with $$($$found --version): once, one to three minutes"; \
+	echo "Installing into $(VENV) with $$($$found --version): once, half a minute to three"; \
 	$(PYTHON) -c '' 2>/dev/null || $$found -m venv --clear $(VENV)
 	@$(PYTHON) tools/install.py
 	@touch $@

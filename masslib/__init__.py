@@ -9,7 +9,7 @@ Import it before TensorFlow and Keras, which then take their faster kernels for 
 from masslib._util import lazy
 from masslib._util.kernels import turn_on
 
-TYPE_CHECKING = False  # type checkers and editors take it for true
+TYPE_CHECKING = False  # type checkers and editors assume True
 if TYPE_CHECKING:
     from masslib import bridge as bridge
     from masslib import checkpoint as checkpoint
@@ -101,5 +101,5 @@ _ATTRIBUTES = {name: f"masslib.{name}" for name in _MODULES}
 _ATTRIBUTES |= {name: f"masslib.{module}" for name, module in _NAMES.items()}
 
 __all__ = [*_ATTRIBUTES, "__version__"]
-if not TYPE_CHECKING:  # a type checker would take every name for one of the module
+if not TYPE_CHECKING:  # with a module-level __getattr__ type checkers would accept any name
     __getattr__, __dir__ = lazy.attach(__name__, _ATTRIBUTES)

@@ -154,7 +154,7 @@ def test_several_problems_are_counted_and_each_is_told_once(site, capsys):
 def test_python_outside_of_the_range(site):
     for python in ("3.10.12", "3.14.0"):
         (finding,) = package_findings(RANGES, python)
-        assert finding.what == f"Python {python} runs this; masslib needs {RANGES.python}"
+        assert finding.what == f"this is Python {python}; masslib needs {RANGES.python}"
         assert "python3.11 -m venv .venv" in finding.mend
     assert package_findings(RANGES, "3.13.2") == []
 

@@ -172,11 +172,11 @@ def wheel(tmp_path_factory):
     return built
 
 
-def _run(command: list[str], folder: Path) -> str:
+def _run(command: list[str], folder: Path, status: int = 0) -> str:
     # Without the checkout, which would hide what was installed
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "KERAS_BACKEND")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
 
 
@@ -211,3 +211,5 @@ def test_a_fresh_environment_is_small_and_runs_a_file(wheel, files, tmp_path):
     told = _run([python, "-m", "masslib", "doctor"], tmp_path)
     assert re.search(r"^  train .* not installed: .* install 'masslib\[train\]'$", told, re.M)
     assert told.endswith("\nmasslib is ready\n")
+    told = _run([python, "-m", "masslib", "launch"], tmp_path, status=1)
+    assert re.fullmatch(rf"problem: python -m masslib launch{NEEDS[2:]}\n", told)

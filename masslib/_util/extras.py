@@ -1,4 +1,4 @@
-"""Which extra of masslib installs a package that is missing."""
+"""Error messages that name the extra which installs a missing package."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-# Import name -> distribution, where a hyphen is not all that differs
+# Import name -> distribution, where they differ by more than hyphens
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "tensorflow_serving": "tensorflow-serving-api"}
 
 
 @contextmanager
 def needed_by(what: str) -> Iterator[None]:
-    """Say which extra installs the package that an import in the block lacks.
+    """Name the extra to install when an import in the block fails; a context manager, or a decorator.
 
     Args:
-        what: What needs the package: a public name, a file, a command.
+        what: What needs the import: a public name, a file, a command.
 
     Raises:
-        ModuleNotFoundError: If the package is one that masslib declares, with the command that installs it.
+        ModuleNotFoundError: If a package that masslib declares is missing, with the command that installs it.
+            Other errors pass through unchanged.
 
     Example:
         >>> from masslib._util.extras import needed_by
@@ -34,14 +35,14 @@ def needed_by(what: str) -> Iterator[None]:
 
 
 def explain(error: ModuleNotFoundError, what: str) -> NoReturn:
-    """Raise the error again: with the extra that helps, or as it is where no extra has the missing module.
+    """Raise an error that names the extra, or the original one if no extra installs the missing module.
 
-    An error that was explained already is explained anew, so that the outermost name is the one that is told.
+    When calls are nested, the outermost name is reported.
     """
     cause = error.__cause__
     original = cause if isinstance(cause, ModuleNotFoundError) and cause.name == error.name else error
     missing = (original.name or "").partition(".")[0]
-    # What was imported is there: then a part of it is missing, which no extra brings.
+    # If the package itself was imported, a submodule is missing, which no extra provides.
     if sys.modules.get(missing) is not None or distribution(missing) not in _extras():
         raise original
     message = f"{what} needs {distribution(missing)}, which comes with: {command(missing)}"
@@ -49,7 +50,7 @@ def explain(error: ModuleNotFoundError, what: str) -> NoReturn:
 
 
 def command(*modules: str) -> str:
-    """Return the command that installs the extras which have these modules."""
+    """Return the command that installs the extras which provide these modules."""
     found = _extras()
     names = [found.get(distribution(module), "") for module in modules]
     extras = ",".join(dict.fromkeys(name for name in names if name))
@@ -57,17 +58,17 @@ def command(*modules: str) -> str:
 
 
 def distribution(module: str) -> str:
-    """Return the name under which a module is installed."""
+    """Return the distribution that provides a module."""
     return DISTRIBUTIONS.get(module, module.replace("_", "-"))
 
 
 def _extras() -> dict[str, str]:
-    """Distribution -> the first extra that declares it, "" for the light install; from the installed metadata."""
+    """Map each distribution to the first extra that declares it, "" for none, from the installed metadata."""
     from importlib.metadata import PackageNotFoundError, requires  # slow to import
 
     try:
         lines = requires("masslib") or []
-    except PackageNotFoundError:  # runs from a folder, without being installed
+    except PackageNotFoundError:  # run from a folder, not installed
         return {}
     found: dict[str, str] = {}
     for line in lines:

@@ -1,11 +1,11 @@
-"""Packages whose names are imported when they are first used (PEP 562)."""
+"""Packages that import their names on first use (PEP 562)."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-TYPE_CHECKING = False  # as type checkers understand it, too: to import typing would take longer than the rest
+TYPE_CHECKING = False  # type checkers know the name; importing typing would take longer than all the rest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any

@@ -1,4 +1,4 @@
-"""The installed packages beside what masslib, and they themselves, declare to need."""
+"""Whether the installed packages satisfy what masslib, and what they themselves, declare."""
 
 from __future__ import annotations
 
@@ -31,21 +31,20 @@ def installed(name: str) -> str | None:
 def package_findings(ranges: Ranges, python: str) -> list[Finding]:
     """Compare what is installed with what is declared; nothing is imported.
 
-    `pip check` compares all packages of an environment, but knows no extras and is not everywhere where masslib is.
-    This looks at the packages of masslib, of its extras as far as they are installed, and at what these need.
+    Unlike `pip check`, this includes extras, leaves out packages that masslib does not use, and needs no pip.
 
     Args:
         ranges: From `declared_ranges`.
         python: The version of Python, such as "3.11.7".
 
     Returns:
-        What is wrong: a Python or a package outside of its range, a package that is missing, packages that overwrite
-        each other. The extras give notes, except `train`; what is missing of an extra gives none.
+        What is wrong: Python or a package outside its range, a missing package, packages that overwrite each other.
+        Findings about extras other than `train` are notes. An extra that is not or only partly installed is no finding.
 
     Example:
         >>> from masslib.doctor import package_findings, declared_ranges
         >>> print(package_findings(declared_ranges(), "3.9.1")[0].what)
-        Python 3.9.1 runs this; masslib needs <3.14,>=3.11
+        this is Python 3.9.1; masslib needs <3.14,>=3.11
     """
     found = [] if ranges.python.contains(python) else [_wrong_python(ranges, python)]
     found += _twins([*ranges.needed, *ranges.extras.get("train", [])])
@@ -58,13 +57,13 @@ def package_findings(ranges: Ranges, python: str) -> list[Finding]:
 
 def _wrong_python(ranges: Ranges, python: str) -> Finding:
     return Finding(
-        f"Python {python} runs this; masslib needs {ranges.python}",
-        "make a new environment with one of these: python3.11 -m venv .venv (or, in a checkout, `make install`)",
+        f"this is Python {python}; masslib needs {ranges.python}",
+        "create a new environment: python3.11 -m venv .venv (or, in a checkout, `make install`)",
     )
 
 
 def _unmet(entries: list[Requirement], by: str, serious: bool = True) -> Iterator[Finding]:
-    """Find packages that are missing or outside of their range, and those that the installed ones miss in turn."""
+    """Find packages that are missing or outside their range, and the same for their direct dependencies."""
     for entry in entries:
         yield from _outside(entry, by, serious)
         present = installed(entry.name)

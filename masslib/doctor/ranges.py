@@ -1,4 +1,4 @@
-"""The packages that masslib declares to need, and their versions."""
+"""The packages that masslib declares as dependencies."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import masslib
 
 @dataclass(frozen=True)
 class Ranges:
-    """What masslib declares to need.
+    """What masslib requires.
 
     Attributes:
         python: The versions of Python.
-        needed: The packages of the light install, without any extra.
+        needed: The packages that are installed without any extra.
         extras: The packages of every extra, by its name.
         source: Where the ranges were read.
     """
@@ -33,7 +33,7 @@ class Ranges:
 def declared_ranges(folder: Path | None = None) -> Ranges:
     """Read pyproject.toml in a checkout, else the metadata of the installed package.
 
-    In a checkout the metadata are those of the day when it was installed.
+    In a checkout the metadata may be older than pyproject.toml.
 
     Args:
         folder: The folder that holds the package `masslib`; None takes the one that is running.
