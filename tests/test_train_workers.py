@@ -230,7 +230,7 @@ def _terminated(folder):
 def test_a_handler_of_the_users_is_called_after_the_common_checkpoint(tmp_path):
     first, second = masslib.launch(_terminated, [str(tmp_path)], workers=2, threads=1)
     assert not first, "rank 0 was sent nothing"
-    assert [[name for name in names if name.endswith(".npz")][-1] for names in second] == ["step-0000000006.npz"]
+    assert [[name for name in names if name.endswith(".npz")][-1] for names in second] == ["step-0000000012.npz"]
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ class Epoch:
         if journal.step == 0:
             model.reset_metrics()
         iterator = self.source.start(journal.epoch, journal.step)
-        while (steps is None or journal.step < steps) and not model.stop_training:
+        while steps is None or journal.step < steps:
             self.watchers.on_train_batch_begin(journal.step)
             count = self._count()
             start = time.monotonic()
@@ -61,6 +61,8 @@ class Epoch:
             elif self.save_every and journal.total % self.save_every == 0 and journal.step != steps:
                 journal.save()
             self._agree(count, time.monotonic() - start)
+            if model.stop_training:  # asked here alone, as in Keras, where all workers have agreed on it
+                break
         journal.check_progress(model.stop_training)
         journal.average()
         if model.loss is None:  # what train_step returned is all there is

@@ -16,6 +16,7 @@ import numpy as np
 from masslib import kernels
 from masslib.data import Subset
 from masslib.train import parameter_server
+from masslib.train.alike import check_alike, check_learning_rate
 from masslib.train.epoch import Epoch, steps_per_call
 from masslib.train.feed import Feed, feed, validation_batches
 from masslib.train.keeper import keeper
@@ -25,7 +26,7 @@ from masslib.train.shared_memory import shared_memory
 from masslib.train.state import State, check_complete
 from masslib.train.step import train_function
 from masslib.train.validation import Evaluator, has_plain_metrics, make_metrics
-from masslib.train.workers import Termination, check_alike, gone_workers_named, on_this_worker
+from masslib.train.workers import Termination, gone_workers_named, on_this_worker
 
 if TYPE_CHECKING:
     import keras
@@ -137,6 +138,12 @@ def fit(
         raise ValueError(
             "fit was called inside of strategy.scope(); build and compile the model there, and fit after it"
         )
+    made = model.optimizer.iterations.value
+    if replicas.count > 1 and not replicas.strategy.extended.variable_created_in_scope(made):
+        raise ValueError(
+            f"the {type(model.optimizer).__name__} optimizer was made outside of strategy.scope(); make it there, and "
+            "compile the model with it"
+        )
     served = parameter_server.serves(model)
     if served:
         parameter_server.check(model, accumulate=accumulate, wire=wire)
@@ -167,14 +174,19 @@ def fit(
         steps=source.steps,
     )
     settings = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle, "rows": source.rows}
+    alike = {"accumulate": accumulate, "wire": wire, "on_nan": on_nan, "save_every": save_every, "epochs": epochs}
+    alike |= {"checkpoint": checkpoint is not None, "validation_data": validation is not None, "steps": source.steps}
+    alike |= {"run_eagerly": model.run_eagerly, "jit_compile": model.jit_compile}
+    alike |= {"class_weight": class_weight, "augment": augment}
+    with gone_workers_named(replicas):
+        check_alike(model, settings | alike, callbacks, replicas)
     with (
         gone_workers_named(replicas),
         _quiet(model),
         keeper(checkpoint, replicas, keep=keep, resume=resume) as kept,
         Termination(replicas) as termination,
-        shared_memory(replicas, _bytes(model), wanted=wire == "auto") as shared,
+        shared_memory(replicas, _bytes(model), wanted=wire == "auto" and not model.jit_compile) as shared,
     ):
-        check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
         _build(model, source, replicas, batch_size, complete=kept is not None)
         journal = Journal(model, State(model, replicas), kept, settings)
         if served:
@@ -186,7 +198,8 @@ def fit(
             run_steps = train_function(
                 model, reduce, replicas, accumulate=accumulate, known_length=known, dealt=source.dealt
             )
-            most = steps_per_call(model, callbacks)
+            # A callback of one worker alone that looks at every batch lets all of them run one step at a time.
+            most = replicas.least(steps_per_call(model, callbacks))
             epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, most, save_every, on_nan)
             evaluator = Evaluator(model, replicas)
         _train(model, epoch, evaluator, validation, watchers, journal, epochs, replicas)
@@ -210,6 +223,7 @@ def _train(
     model.stop_training = ended
     while journal.epoch < epochs and not model.stop_training:
         watchers.on_epoch_begin(journal.epoch)
+        check_learning_rate(model, replicas)
         logs = epoch.run()
         if validation is not None:
             logs |= {f"val_{name}": value for name, value in evaluator.run(validation, watchers).items()}
