@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -230,7 +231,7 @@ def _terminated(folder):
 def test_a_handler_of_the_users_is_called_after_the_common_checkpoint(tmp_path):
     first, second = masslib.launch(_terminated, [str(tmp_path)], workers=2, threads=1)
     assert not first, "rank 0 was sent nothing"
-    assert [[name for name in names if name.endswith(".npz")][-1] for names in second] == ["step-0000000006.npz"]
+    assert [[name for name in names if name.endswith(".npz")][-1] for names in second] == ["step-0000000012.npz"]
 
 
 @pytest.fixture
@@ -290,21 +291,194 @@ def test_a_pause_of_some_seconds_is_survived(tmp_path, undisturbed):
     _check_exact(found, undisturbed)
 
 
-def _unlike():
+class Constant(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule as many people write it: without get_config."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, step):
+        return self.rate
+
+
+class NoConfigLoss(keras.losses.Loss):
+    """A loss that says nothing of its factor."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, y_true, y_pred):
+        return self.factor * keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+
+    def get_config(self):
+        raise NotImplementedError
+
+
+def _compiled(strategy, **options):
+    loss = "sparse_categorical_crossentropy"
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        model = masslib.models.mlp((8, 8, 1), 10, hidden=(16,))
+        made = {name: value() if callable(value) else value for name, value in options.items()}
+        model.compile(**{"optimizer": "sgd", "loss": loss, **made})
+    return model
+
+
+def _unlike(folder):
+    """Rank 1 differs in one thing after another; each rank returns what it was told."""
     strategy = masslib.strategy("multi_worker")
     rank = strategy.cluster_resolver.task_id
     digits = masslib.data.load("digits")
+    sgd = keras.optimizers.SGD
+    compiled = [
+        {"optimizer": lambda: sgd(0.1, momentum=0.9 * rank)},
+        {"optimizer": lambda: sgd(Constant(0.1 + rank))},
+        {"optimizer": lambda: sgd(keras.optimizers.schedules.CosineDecay(0.1, 100 + rank))},
+        {"loss": lambda: NoConfigLoss(1 + rank)},
+        {"metrics": ["accuracy"] * rank},
+        {"run_eagerly": rank == 1},
+    ]
+    stopping = [keras.callbacks.EarlyStopping("loss")]
+    passed = [
+        {"x": digits.train.take(1240 - 40 * rank)},
+        {"x": tf.data.Dataset.from_tensor_slices(digits.test[:]).batch(40).take(3 + rank)},
+        {"epochs": 1 + rank},
+        {"batch_size": 40 + 20 * rank},
+        {"validation_data": digits.valid if rank else None},
+        {"checkpoint": folder if rank else None},
+        {"save_every": 5 if rank else None},
+        {"accumulate": 1 + rank},
+        {"wire": "float16" if rank else "auto"},
+        {"on_nan": "ignore" if rank else "stop"},
+        {"class_weight": {1: 2.0} if rank else None},
+        {"augment": keras.layers.RandomFlip() if rank else None},
+        {"callbacks": stopping * rank},
+        {"callbacks": [keras.callbacks.EarlyStopping("loss", patience=rank)]},
+    ]
     problems = []
-    for momentum, rows in ((0.9 * rank, 1240), (0.0, 1240 - 40 * rank)):
-        with strategy.scope():
-            model = masslib.models.mlp((8, 8, 1), 10, hidden=(16,))
-            model.compile(keras.optimizers.SGD(0.1, momentum), "sparse_categorical_crossentropy")
+    for options, arguments in [*((options, {}) for options in compiled), *(({}, arguments) for arguments in passed)]:
+        model = _compiled(strategy, **options)
         with pytest.raises(ValueError, match="the workers do not train the same: worker 1 has ") as caught:
-            masslib.fit(model, digits.train.take(rows), batch_size=40, verbose=0)
-        problems.append(str(caught.value))
+            masslib.fit(model, **{"x": digits.test, "batch_size": 40, "verbose": 0, **arguments})
+        problems.append(str(caught.value).partition(": ")[2])
     with pytest.raises(ValueError, match="BackupAndRestore works with Keras' own loop only; pass checkpoint=folder"):
         masslib.fit(model, digits.test, callbacks=[keras.callbacks.BackupAndRestore("nowhere")], verbose=0)
+    drop = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: setattr(model.optimizer, "learning_rate", 0.5))
+    model = _compiled(strategy, optimizer=lambda: sgd(0.25))
+    with pytest.raises(ValueError, match="a callback changed .* worker 1 has learning_rate=0.5, worker 0 0.25"):
+        masslib.fit(model, digits.test, epochs=2, verbose=0, callbacks=[drop] * rank)
     return problems
+
+
+UNLIKE = [
+    "optimizer.momentum=0.9, worker 0 0.0",
+    "learning_rate=1.1",
+    "optimizer.learning_rate.config.decay_steps=101, worker 0 100",
+    "loss.factor=2, worker 0 1",
+    "metrics.0.0=accuracy, worker 0 nothing",
+    "run_eagerly=True, worker 0 False",
+    "rows=1200, worker 0 1240",
+    "steps=4, worker 0 3",
+    "epochs=2, worker 0 1",
+    "batch_size=60, worker 0 40",
+    "validation_data=True, worker 0 False",
+    "checkpoint=True, worker 0 False",
+    "save_every=5, worker 0 nothing",
+    "accumulate=2, worker 0 1",
+    "wire=float16, worker 0 auto",
+    "on_nan=ignore, worker 0 stop",
+    "class_weight.1=2.0, worker 0 nothing",
+    "augment=RandomFlip, worker 0 nothing",
+    "callbacks.0=EarlyStopping, worker 0 nothing",
+    "callbacks.0.patience=1, worker 0 0",
+]
+
+
+@pytest.mark.slow
+def test_workers_that_train_something_else_are_refused(tmp_path):
+    first, second = masslib.launch(_unlike, [str(tmp_path)], workers=2, threads=1)
+    assert first == second
+    for found, expected in zip(first, UNLIKE, strict=True):
+        assert found.startswith(f"worker 1 has {expected}")
+
+
+class EveryBatch(keras.callbacks.Callback):
+    """Lets every step be a call of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append(batch)
+
+
+def _alike_enough(folder):
+    """What may differ, and what has no config at all."""
+    strategy = masslib.strategy("multi_worker")
+    rank = strategy.cluster_resolver.task_id
+    digits = masslib.data.load("digits")
+    results = []
+    for _ in range(rank):  # lets Keras number everything of rank 1 otherwise
+        keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.Flatten()])
+        keras.optimizers.SGD()
+    for rate in (0.1, lambda: 0.1, Constant(0.1)):
+        model = _compiled(
+            strategy, optimizer=lambda rate=rate: keras.optimizers.SGD(rate), loss=lambda: NoConfigLoss(1)
+        )
+        watching = EveryBatch()
+        options = {
+            "batch_size": 60,
+            "epochs": 2,
+            "checkpoint": f"{folder}/{len(results)}",
+            "save_every": 4,
+            "verbose": rank,
+        }
+        masslib.fit(model, digits.test, callbacks=[watching] * rank, **options)
+        assert watching.steps == [*range(6), *range(6)] * rank
+        results.append(model.get_weights())
+    late = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: setattr(model, "stop_training", epoch == 1)
+    )
+    history = masslib.fit(model, digits.test, batch_size=60, epochs=5, verbose=0, callbacks=[late] * rank).history
+    return results, len(history["loss"])
+
+
+@pytest.mark.slow
+def test_a_callback_and_names_of_one_worker_alone_do_no_harm(tmp_path):
+    found = masslib.launch(_alike_enough, [str(tmp_path)], workers=2, threads=1)
+    for results, epochs in found:
+        assert epochs == 2
+        for weights in results:
+            for mine, first in zip(weights, found[0][0][0], strict=True):
+                np.testing.assert_array_equal(mine, first)
+
+
+def _chief_fails(folder):
+    strategy = masslib.strategy("multi_worker")
+    options = {"checkpoint": folder, "verbose": 0}
+    data = masslib.data.load("digits").test
+    masslib.fit(_compiled(strategy), data, **options)
+    words = []
+    for broken in (False, True):
+        if broken and strategy.cluster_resolver.task_id == 0:
+            for path in Path(folder).glob("step-*.npz"):
+                path.write_bytes(b"damaged")
+        with pytest.raises((ValueError, RuntimeError)) as caught, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            masslib.fit(_compiled(strategy), data, resume=broken, **options)
+        words.append(f"{type(caught.value).__name__}: {caught.value}")
+    return words
+
+
+@pytest.mark.slow
+def test_what_fails_on_the_chief_alone_ends_all(tmp_path):
+    first, second = masslib.launch(_chief_fails, [str(tmp_path)], workers=2, threads=1)
+    for mine, theirs, words in zip(first, second, ("and resume=False; delete", "can be read:"), strict=True):
+        assert mine.startswith("ValueError: ")
+        assert words in mine
+        assert theirs == f"WorkerGoneError: worker 0 cannot go on: {mine.removeprefix('ValueError: ')}"
 
 
 def _poisoned():
@@ -337,13 +511,6 @@ class StopOnRank1(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class EveryBatch(keras.callbacks.Callback):
-    """Lets every step be a call of its own."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        pass
-
-
 @pytest.mark.slow
 def test_a_nan_on_one_worker_is_seen_by_all():
     assert masslib.launch(_poisoned, workers=2, threads=1) == [2, 2]
@@ -354,13 +521,6 @@ def test_one_worker_that_stops_stops_all():
     first, second = masslib.launch(_stopped, workers=2, threads=1)
     assert first == second
     assert len(first["loss"]) == 2
-
-
-@pytest.mark.slow
-def test_workers_that_train_something_else_are_refused():
-    for optimizer, data in masslib.launch(_unlike, workers=2, threads=1):
-        assert "worker 1 has optimizer=SGD " in optimizer
-        assert "worker 1 has rows=1200, worker 0 1240" in data
 
 
 def _other_shapes():

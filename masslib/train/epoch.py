@@ -47,7 +47,7 @@ class Epoch:
             model.reset_metrics()
         iterator = self.source.start(journal.epoch, journal.step)
         number = journal.step
-        while (steps is None or journal.step < steps) and not model.stop_training:
+        while steps is None or journal.step < steps:
             count = self._count()
             self.watchers.on_train_batch_begin(number)
             start = time.monotonic()
@@ -64,6 +64,8 @@ class Epoch:
             elif self.save_every and journal.total % self.save_every == 0 and journal.step != steps:
                 journal.save()
             self._agree(made, time.monotonic() - start)
+            if model.stop_training:  # asked here alone, as in Keras, where all workers have agreed on it
+                break
         journal.check_progress(model.stop_training)
         journal.average()
         if model.loss is None:  # what train_step returned is all there is

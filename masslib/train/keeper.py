@@ -15,6 +15,7 @@ import numpy as np
 
 from masslib.checkpoint import Checkpoints
 from masslib.train.replicas import Replicas
+from masslib.train.workers import WorkerGoneError
 
 
 class Keeper:
@@ -29,7 +30,8 @@ class Keeper:
 
     def newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Read the newest undamaged checkpoint, the same on all processes; None if there is none."""
-        found = self._checkpoints.newest() if self._checkpoints else None
+        with _failing_together(self._replicas):
+            found = self._checkpoints.newest() if self._checkpoints else None
         if self._replicas.workers == 1:
             return found
         arrays, about = found or ({}, None)
@@ -64,10 +66,23 @@ def keeper(
         yield None
         return
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(folder, keep=keep)) if replicas.is_chief else None
-        if checkpoints and checkpoints.paths() and not resume:
-            raise ValueError(f"{folder} holds checkpoints and resume=False; delete them or name another folder")
+        with _failing_together(replicas):
+            checkpoints = stack.enter_context(Checkpoints(folder, keep=keep)) if replicas.is_chief else None
+            if checkpoints and checkpoints.paths() and not resume:
+                raise ValueError(f"{folder} holds checkpoints and resume=False; delete them or name another folder")
         yield Keeper(folder, checkpoints, replicas)
+
+
+@contextmanager
+def _failing_together(replicas: Replicas) -> Iterator[None]:
+    """Let what fails on the chief end all processes, which would wait for it otherwise. Collective."""
+    try:
+        yield
+    except Exception as error:
+        replicas.broadcast(str(error).encode() or b"an error")
+        raise
+    if problem := replicas.broadcast(b""):
+        raise WorkerGoneError(f"worker 0 cannot go on: {problem.decode()}")
 
 
 def _cut(content: bytes, forms: Mapping[str, tuple[Sequence[int], str]]) -> dict[str, np.ndarray]:

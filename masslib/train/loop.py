@@ -18,6 +18,7 @@ from masslib._util import kernels
 from masslib._util.quiet import quiet_logger
 from masslib.data import Subset
 from masslib.train import parameter_server
+from masslib.train.alike import check_alike, check_learning_rate
 from masslib.train.epoch import Epoch, steps_per_call
 from masslib.train.feed import feed, validation_batches
 from masslib.train.keeper import keeper
@@ -28,7 +29,7 @@ from masslib.train.state import State, check_complete
 from masslib.train.step import train_function
 from masslib.train.validation import Evaluator
 from masslib.train.variables import Variables
-from masslib.train.workers import Termination, check_alike, gone_workers_named, on_this_worker
+from masslib.train.workers import Termination, gone_workers_named, on_this_worker
 
 if TYPE_CHECKING:
     import keras
@@ -128,6 +129,7 @@ def fit(
         (['accuracy', 'loss'], 2)
     """
     import keras
+
     _check(
         model, epochs=epochs, verbose=verbose, accumulate=accumulate, wire=wire, on_nan=on_nan, save_every=save_every
     )
@@ -140,6 +142,12 @@ def fit(
     if replicas.local > 1 and tf.distribute.has_strategy():
         raise ValueError(
             "fit was called inside of strategy.scope(); build and compile the model there, and fit after it"
+        )
+    made = model.optimizer.iterations.value
+    if replicas.count > 1 and not replicas.strategy.extended.variable_created_in_scope(made):
+        raise ValueError(
+            f"the {type(model.optimizer).__name__} optimizer was made outside of strategy.scope(); make it there, and "
+            "compile the model with it"
         )
     served = parameter_server.serves(model)
     if served:
@@ -172,14 +180,19 @@ def fit(
         steps=source.steps,
     )
     settings = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle, "rows": source.rows}
+    alike = {"accumulate": accumulate, "wire": wire, "on_nan": on_nan, "save_every": save_every, "epochs": epochs}
+    alike |= {"checkpoint": checkpoint is not None, "validation_data": validation is not None, "steps": source.steps}
+    alike |= {"fused": fused, "run_eagerly": model.run_eagerly, "jit_compile": model.jit_compile}
+    alike |= {"class_weight": class_weight, "augment": augment}
+    with gone_workers_named(replicas):
+        check_alike(model, settings | alike, callbacks, replicas)
     with (
         gone_workers_named(replicas),
         _quiet(model),
         keeper(checkpoint, replicas, keep=keep, resume=resume) as kept,
         Termination(replicas) as termination,
-        shared_memory(replicas, _bytes(model), wanted=wire == "auto") as shared,
+        shared_memory(replicas, _bytes(model), wanted=wire == "auto" and not model.jit_compile) as shared,
     ):
-        check_alike(model, {**settings, "epochs": epochs, "save_every": save_every}, replicas)
         variables.make_others(batch_size)
         journal = Journal(model, State(model, replicas), kept, settings)
         if served:
@@ -197,7 +210,8 @@ def fit(
                 dealt=source.dealt,
                 fused=fused,
             )
-            most = steps_per_call(model, callbacks)
+            # A callback of one worker alone that looks at every batch lets all of them run one step at a time.
+            most = replicas.least(steps_per_call(model, callbacks))
             epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, most, save_every, on_nan)
             evaluator = Evaluator(model, replicas)
         _train(model, epoch, evaluator, validation, watchers, journal, epochs, replicas)
@@ -221,6 +235,7 @@ def _train(
     model.stop_training = ended
     while journal.epoch < epochs and not model.stop_training:
         watchers.on_epoch_begin(journal.epoch)
+        check_learning_rate(model, replicas)
         logs = epoch.run()
         if validation is not None:
             logs |= {f"val_{name}": value for name, value in evaluator.run(validation, watchers).items()}

@@ -109,6 +109,10 @@ class Replicas:
                 whole += row.view("uint8")[:width].data
         return [bytes(memoryview(whole)[:size]) for whole, size in zip(received, sizes, strict=True)]
 
+    def least(self, number: int) -> int:
+        """Return the least of the numbers that the processes pass. Collective."""
+        return min(int(content) for content in self.gather(str(number).encode()))
+
     def agree(self, *flags: bool, count: int = 0) -> tuple[list[bool], int]:
         """Tell of every flag whether any process has set it, and what rank 0 has passed as `count`. Collective."""
         if self.workers == 1:

@@ -135,7 +135,7 @@ def _is_built_in(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether optimizer and learning rate are of Keras' own making, which XLA surely compiles."""
     try:
         rate = optimizer.get_config().get("learning_rate")
-    except NotImplementedError:  # a schedule of the user's that cannot be written down
+    except Exception:  # whatever a schedule or a function of the user's raises that cannot be written down
         return False
     own_schedule = isinstance(rate, dict) and rate.get("module") == "keras.optimizers.schedules"
     return type(optimizer).__module__.startswith("keras.") and (isinstance(rate, float) or own_schedule)

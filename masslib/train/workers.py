@@ -1,16 +1,14 @@
-"""What a training of several processes asks of each: to be alike, to leave files to the chief, and to end together."""
+"""What a training of several processes asks of each: to leave files to the chief, and to end together."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import re
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from masslib.train.replicas import Replicas
 
@@ -40,35 +38,6 @@ def on_this_worker(callbacks: Sequence[keras.callbacks.Callback], replicas: Repl
         return list(callbacks)
     writing = (known.ModelCheckpoint, known.TensorBoard, known.CSVLogger)
     return [callback for callback in callbacks if replicas.is_chief or not isinstance(callback, writing)]
-
-
-def check_alike(model: keras.Model, settings: Mapping[str, Any], replicas: Replicas) -> None:
-    """Compare model, optimizer, data and settings of all workers. Collective.
-
-    Raises:
-        ValueError: If one differs from rank 0, on all of them.
-    """
-    if replicas.workers == 1:
-        return
-    mine = {name: repr(value) for name, value in settings.items()} | {
-        "model": _digest([[v.path, list(v.shape), str(v.dtype)] for v in model.variables]),
-        "layers": _digest([[layer.name, type(layer).__name__] for layer in model.layers]),
-        "weights": f"{model.count_params():,}",
-        "optimizer": f"{type(model.optimizer).__name__} {_digest(model.optimizer.get_config())}",
-    }
-    all_of_them = [json.loads(content) for content in replicas.gather(json.dumps(mine).encode())]
-    problems = [
-        f"worker {rank} has {name}={theirs[name]}, worker 0 {all_of_them[0][name]}"
-        for rank, theirs in enumerate(all_of_them)
-        for name in theirs
-        if theirs[name] != all_of_them[0][name]
-    ]
-    if problems:
-        raise ValueError(f"the workers do not train the same: {'; '.join(problems)}")
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()[:12]
 
 
 class Termination:
