@@ -65,14 +65,15 @@ def fit(
     dataset must give the same batches on all. Only rank 0 shows progress and writes files. SIGTERM to any of them makes
     one common checkpoint and ends all. With a parameter server, steps run asynchronously, see `masslib.strategy`.
 
-    Several steps run inside one call of a `tf.function`, unless a callback of yours looks at every batch or the model
-    was compiled with `run_eagerly=True`; built-in callbacks then see the last step of each call, as with Keras'
-    `steps_per_execution`.
+    Several steps run inside one call of a `tf.function`, unless a callback looks at every batch (`ModelCheckpoint` with
+    a number as `save_freq` and `TensorBoard` with one as `update_freq` included) or the model was compiled with
+    `run_eagerly=True`. Callbacks see the batch numbers and logs that they see in `model.fit`.
 
     Args:
         model: A compiled Keras 3 model, made in the scope of the strategy it is to be trained under.
         x: A `Subset`, an array `(n, ...)` with `y`, taken as it is, or a batched `tf.data.Dataset` of `(x, y)` or
-            `(x, y, sample_weight)`.
+            `(x, y, sample_weight)`, ragged and sparse tensors included. Several replicas leave out the rows of its
+            batches that they cannot divide evenly; a batch with fewer rows than replicas is computed by each of them.
         y: Labels `(n,)` when `x` is an array.
         batch_size: The global batch: rows per training step, over all replicas; it must be divisible by them. It never
             changes the learning rate. Ignored for a `tf.data.Dataset`.
@@ -97,7 +98,8 @@ def fit(
             `"restore"` the newest checkpoint and stop, or `"ignore"` it. What is not finite is kept in a checkpoint by
             `"ignore"` only, so after `"stop"` the next call goes on from the last good one.
         checkpoint: Folder for checkpoints. What lies there is resumed, to the bit; a finished run returns its History.
-            What callbacks have counted, such as the patience of EarlyStopping, is not kept.
+            What callbacks have counted, such as the patience of EarlyStopping, is not kept, nor where `tf.random`
+            stands; `keras.random` and `keras.layers.Dropout` go on exactly.
         save_every: Steps between checkpoints; besides, one is written after every epoch. The death of the process
             costs nothing that was saved, a power cut perhaps what was saved in the last 30 s.
         keep: How many of the newest checkpoints are kept, besides the last that surely is on the disk.
