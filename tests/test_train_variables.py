@@ -49,8 +49,8 @@ class Adversaries(keras.Model):
         self.maker = keras.Sequential([*inputs[1], layers.Dense(400, activation="relu"), layers.Dense(6)])
         self.seeds = keras.random.SeedGenerator(1)
 
-    def compile(self):
-        super().compile()
+    def compile(self, optimizer=None):
+        super().compile(optimizer)
         self.optimizers = [keras.optimizers.Adam(0.01), keras.optimizers.Adam(0.01)]
 
     def train_step(self, data):

@@ -97,12 +97,12 @@ def fit(
         on_nan: What to do when loss or trained weights are no longer finite: `"stop"` the training with a warning,
             `"restore"` the newest checkpoint and stop, or `"ignore"` it. What is not finite is kept in a checkpoint by
             `"ignore"` only, so after `"stop"` the next call goes on from the last good one.
-        checkpoint: Folder for checkpoints. What lies there is resumed, to the bit; a finished run returns its History.
-            What callbacks have counted, such as the patience of EarlyStopping, is not kept, nor where `tf.random`
-            stands; `keras.random` and `keras.layers.Dropout` go on exactly.
-        save_every: Steps between checkpoints; besides, one is written after every epoch. The death of the process
-            costs nothing that was saved, a power cut perhaps what was saved in the last 30 s.
-        keep: How many of the newest checkpoints are kept, besides the last that surely is on the disk.
+        checkpoint: Folder for checkpoints. Resumes bit-exactly from the newest checkpoint there; a finished run returns
+            its History. Not kept are the counters of callbacks, such as the patience of EarlyStopping, and the state of
+            `tf.random`; that of `keras.random` and `Dropout` is.
+        save_every: Steps between checkpoints; one more is written after every epoch. A killed process loses nothing
+            that was saved, a power cut at most what was saved in the last 30 s.
+        keep: How many of the newest checkpoints are kept, plus the last one flushed to disk.
         resume: `False` refuses a folder that holds checkpoints.
 
     Returns:
@@ -225,7 +225,7 @@ def _train(
         watchers.on_epoch_end(journal.epoch, logs)
         (model.stop_training,), _ = replicas.agree(bool(model.stop_training))
         journal.end_epoch()
-    if not ended:  # else the weights are already those that it ended with
+    if not ended and model.optimizer is not None:  # a finished run has them already
         model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages of use_ema
     watchers.on_train_end(logs)
     if logs and model.stop_training:

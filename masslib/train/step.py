@@ -150,7 +150,8 @@ def _compiles_update(model: keras.Model) -> bool:
     optimizer = model.optimizer
     weights = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     return (
-        weights >= _COMPILED_WEIGHTS
+        optimizer is not None
+        and weights >= _COMPILED_WEIGHTS
         and model.distribute_strategy.num_replicas_in_sync == 1
         and not (model.run_eagerly or model.jit_compile or optimizer.use_ema)
         and _is_built_in(optimizer)
@@ -176,13 +177,16 @@ class _GradientTap:
     it is while the step is traced: its iterations, its learning rate, its `apply_gradients` and its class.
     """
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer):
+    def __init__(self, optimizer: keras.optimizers.Optimizer | None):
         self._optimizer = optimizer
         self._replica = threading.local()  # each replica is traced in a thread of its own
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """Keep gradients for as long as the context lasts."""
+        if self._optimizer is None:
+            yield
+            return
         own = vars(self._optimizer).get("apply")
         self._optimizer.apply = self._keep
         try:
