@@ -165,3 +165,43 @@ def test_of_two_calls_of_a_layer_the_masked_one_is_left_to_keras():
     layer = keras.layers.BatchNormalization()
     x = keras.layers.Concatenate()([keras.layers.Flatten()(layer(x)) for x in (inputs, keras.layers.Masking()(inputs))])
     assert _kernels(_compiled(keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x)))) == 1
+
+
+def test_the_model_has_the_attributes_that_keras_leaves(tmp_path):
+    """The fused graph must not take what Keras sets on the model while it trains."""
+    models_ = [_graph() for _ in range(2)]
+    for model, train in zip(models_, (fit, keras.Model.fit), strict=True):
+        train(model, IMAGES, LABELS, batch_size=ROWS, shuffle=False, verbose=0)
+    ours, theirs = (dict(vars(model)) for model in models_)
+    assert ours.keys() - theirs.keys() == set()
+    assert theirs.keys() - ours.keys() <= {"_eval_epoch_iterator"}  # of Keras' own loop
+    simple = (bool, int, float, type(None), list, tuple, dict)
+    for name, value in theirs.items():
+        if isinstance(value, simple) and name in ours and name != "train_function":
+            assert type(ours[name]) is type(value), name
+            assert isinstance(value, list | tuple | dict) or ours[name] == value, name
+
+
+def test_an_attribute_that_train_step_sets_is_on_the_model(monkeypatch):
+    step = keras.Model.train_step
+
+    def telling(self, data):
+        self.seen = True
+        return step(self, data)
+
+    monkeypatch.setattr(keras.Model, "train_step", telling)
+    model = _graph()
+    fit(model, IMAGES, LABELS, batch_size=ROWS, verbose=0)
+    assert model.seen
+    assert "call" not in vars(model)
+
+
+@pytest.mark.slow
+def test_without_fusion_every_bit_is_that_of_keras():
+    results = []
+    for train, settings in ((fit, {"fused": False}), (keras.Model.fit, {})):
+        model = _graph()
+        history = train(model, IMAGES, LABELS, batch_size=8, epochs=3, shuffle=False, verbose=0, **settings).history
+        results.append([*history.values(), *model.get_weights(), *(v.numpy() for v in model.optimizer.variables)])
+    for mine, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(mine, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,20 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def quiet_logger() -> Iterator[None]:
-    """Silence TensorFlow's logger alone; warnings are shown as before."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
+    """Silence TensorFlow's logger alone; warnings are shown as before.
+
+    A filter does it. To lower the level and set it back would not work where two contexts overlap, as in two threads.
+    """
+    logger, silence = tf.get_logger(), _Silence()
+    logger.addFilter(silence)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(silence)
+
+
+class _Silence(logging.Filter):
+    """Lets only errors pass."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR

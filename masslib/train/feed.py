@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from masslib.data import Subset, from_arrays
 from masslib.train.replicas import Replicas
+from masslib.train.rows import number_of_rows, repeated, rows_between
 
 if TYPE_CHECKING:
     import keras
@@ -107,6 +108,8 @@ def feed(
     if cardinality == tf.data.INFINITE_CARDINALITY:
         raise ValueError("the dataset never ends; cut it with dataset.take(steps_per_epoch)")
     dataset = x.map(_cutter(parts)) if parts > 1 else x
+    if weigh and isinstance(x.element_spec, tuple) and tf.nest.is_nested(x.element_spec[1]):
+        raise ValueError("class_weight is only supported for models with a single output; pass sample weights instead")
     dataset = dataset.map(weigh) if weigh else dataset
     steps = cardinality if cardinality >= 0 else None
     return Feed(
@@ -157,22 +160,25 @@ def _lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
     """Make a batch of zeros. To take one from the dataset would change the order of those that shuffle anew."""
     import tensorflow as tf
 
-    shapes = [spec.shape for spec in tf.nest.flatten(dataset.element_spec)]
-    if not all(shape.rank and shape[1:].is_fully_defined() for shape in shapes):
+    specs = tf.nest.flatten(dataset.element_spec)
+    dense = all(isinstance(spec, tf.TensorSpec) for spec in specs)
+    if not dense or not all(spec.shape.rank and spec.shape[1:].is_fully_defined() for spec in specs):
         return next(iter(dataset))
     return tf.nest.map_structure(lambda spec: tf.zeros([rows, *spec.shape[1:]], spec.dtype), dataset.element_spec)
 
 
 def _cutter(parts: int) -> Any:
-    """Cut the batches of a user's dataset to a multiple of `parts` rows; a batch with fewer is an error."""
+    """Cut the batches of a user's dataset to a multiple of `parts` rows; of one with fewer every part gets all."""
     import tensorflow as tf
 
     def cut(*batch: Any) -> Any:
-        rows = tf.shape(tf.nest.flatten(batch)[0])[0]
+        rows = number_of_rows(batch)
         kept = rows - rows % parts
-        message = f"a batch of the dataset has fewer rows than the {parts} parts it is computed in"
-        with tf.control_dependencies([tf.debugging.assert_positive(kept, message)]):
-            return tf.nest.map_structure(lambda tensor: tensor[:kept], batch)
+
+        def cut_one(tensor: Any) -> Any:
+            return tf.cond(kept > 0, lambda: rows_between(tensor, 0, kept), lambda: repeated(tensor, parts))
+
+        return tf.nest.map_structure(cut_one, batch)
 
     return cut
 
@@ -183,6 +189,10 @@ def _weigher(class_weight: Mapping[int, float] | None) -> Any:
 
     if class_weight is None:
         return None
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(
+            f"class_weight is a {type(class_weight).__name__}; expected a dict of classes and their weights"
+        )
     if not class_weight or not all(isinstance(label, Integral) and label >= 0 for label in class_weight):
         raise ValueError(f"class_weight has the classes {list(class_weight)}; expected numbers of classes, from 0 on")
     table = tf.constant([float(class_weight.get(label, 1)) for label in range(max(class_weight) + 1)] + [1.0])

@@ -71,14 +71,15 @@ def fit(
     dataset must give the same batches on all. Only rank 0 shows progress and writes files. SIGTERM to any of them makes
     one common checkpoint and ends all. With a parameter server, steps run asynchronously, see `masslib.strategy`.
 
-    Several steps run inside one call of a `tf.function`, unless a callback of yours looks at every batch or the model
-    was compiled with `run_eagerly=True`; built-in callbacks then see the last step of each call, as with Keras'
-    `steps_per_execution`.
+    Several steps run inside one call of a `tf.function`, unless a callback looks at every batch (`ModelCheckpoint` with
+    a number as `save_freq` and `TensorBoard` with one as `update_freq` included) or the model was compiled with
+    `run_eagerly=True`. Callbacks see the batch numbers and logs that they see in `model.fit`.
 
     Args:
         model: A compiled Keras 3 model, made in the scope of the strategy it is to be trained under.
         x: A `Subset`, an array `(n, ...)` with `y`, taken as it is, or a batched `tf.data.Dataset` of `(x, y)` or
-            `(x, y, sample_weight)`.
+            `(x, y, sample_weight)`, ragged and sparse tensors included. Several replicas leave out the rows of its
+            batches that they cannot divide evenly; a batch with fewer rows than replicas is computed by each of them.
         y: Labels `(n,)` when `x` is an array.
         batch_size: The global batch: rows per training step, over all replicas; it must be divisible by them. It never
             changes the learning rate. Ignored for a `tf.data.Dataset`.
@@ -102,11 +103,12 @@ def fit(
         on_nan: What to do when loss or trained weights are no longer finite: `"stop"` the training with a warning,
             `"restore"` the newest checkpoint and stop, or `"ignore"` it. What is not finite is kept in a checkpoint by
             `"ignore"` only, so after `"stop"` the next call goes on from the last good one.
-        checkpoint: Folder for checkpoints. What lies there is resumed, to the bit; a finished run returns its History.
-            What callbacks have counted, such as the patience of EarlyStopping, is not kept.
-        save_every: Steps between checkpoints; besides, one is written after every epoch. The death of the process
-            costs nothing that was saved, a power cut perhaps what was saved in the last 30 s.
-        keep: How many of the newest checkpoints are kept, besides the last that surely is on the disk.
+        checkpoint: Folder for checkpoints. Resumes bit-exactly from the newest checkpoint there; a finished run returns
+            its History. Not kept are the counters of callbacks, such as the patience of EarlyStopping, and the state of
+            `tf.random`; that of `keras.random` and `Dropout` is.
+        save_every: Steps between checkpoints; one more is written after every epoch. A killed process loses nothing
+            that was saved, a power cut at most what was saved in the last 30 s.
+        keep: How many of the newest checkpoints are kept, plus the last one flushed to disk.
         resume: `False` refuses a folder that holds checkpoints.
 
     Returns:
@@ -242,7 +244,7 @@ def _train(
         watchers.on_epoch_end(journal.epoch, logs)
         (model.stop_training,), _ = replicas.agree(bool(model.stop_training))
         journal.end_epoch()
-    if not ended:  # else the weights are already those that it ended with
+    if not ended and model.optimizer is not None:  # a finished run has them already
         model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages of use_ema
     watchers.on_train_end(logs)
     if logs and model.stop_training:

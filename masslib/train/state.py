@@ -29,7 +29,8 @@ class State:
         self._asked, self._all_finite = 0, None
         counted = [variable for variable in model.non_trainable_variables if "float" in variable.dtype]
         self._average = replicas.averaging(counted)
-        groups = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": _metrics(model)}
+        of_optimizer = model.optimizer.variables if model.optimizer is not None else []
+        groups = {"model": model.variables, "optimizer": of_optimizer, "metrics": _metrics(model)}
         # Without the numbers that Keras gives: the second model of a process is the first one of the next.
         self._variables = {
             f"{group}/{index:04d}/{re.sub(r'_[0-9]+(?=[/_]|$)', '', variable.path)}": variable
@@ -132,6 +133,8 @@ def check_complete(model: keras.Model) -> None:
     known = {id(model.optimizer), id(getattr(model.optimizer, "inner_optimizer", None))}
     others = []
     for name, value in vars(model).items():
+        if name.startswith("_self_"):  # TensorFlow's own list of what the model holds
+            continue
         parts = list(value.values()) if isinstance(value, dict) else value
         parts = parts if isinstance(parts, list | tuple) else [parts]
         if any(isinstance(part, keras.optimizers.Optimizer) and id(part) not in known for part in parts):

@@ -6,11 +6,13 @@ import contextlib
 import itertools
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from masslib.train.replicas import Replicas
+from masslib.train.rows import number_of_rows, rows_between
 
 if TYPE_CHECKING:
     import keras
@@ -55,6 +57,7 @@ def train_function(
     summed = runner(_summed_step(model, reduce, replicas, cut, compiled=compiled))
     plain = runner(_plain_step(model, cut))
     chosen = summed
+    unbuilt = [optimizer for optimizer in _other_optimizers(model) if not optimizer.built]
 
     def run(iterator: Iterator, count: int) -> tuple[int, Any]:
         nonlocal chosen
@@ -65,6 +68,12 @@ def train_function(
                 raise ValueError(
                     f"accumulate={accumulate} needs a train_step that updates the weights once, through "
                     f"model.optimizer; that of {model.name!r} does not, so leave accumulate out"
+                ) from None
+            late = [optimizer.name for optimizer in unbuilt if optimizer.built]
+            if replicas.count > 1 and late:
+                raise ValueError(
+                    f"the optimizers {', '.join(late)} of {model.name!r} have no variables yet, and a step of several "
+                    "replicas cannot make any; call optimizer.build(variables) in the scope of the strategy"
                 ) from None
             chosen = plain
             return chosen(iterator, count)
@@ -96,7 +105,12 @@ def _runner(model: keras.Model, step: Callable, known_length: bool) -> Callable:
 
     if known_length:
         return lambda iterator, count: (count, many(iterator, tf.constant(count)))
-    return lambda iterator, count: _some(iterator, count, step, strategy)
+
+    def some(iterator: Iterator, count: int) -> tuple[int, Any]:
+        # Of the shape of the data, not of each batch: a step that is traced twice draws its random numbers twice.
+        return _some(iterator, count, step.get_concrete_function(iterator.element_spec), strategy)
+
+    return some
 
 
 def _some(iterator: Iterator, count: int, step: Callable, strategy: tf.distribute.Strategy) -> tuple[int, Any]:
@@ -115,6 +129,18 @@ class _OtherOptimizersError(Exception):
     """A train step updated the weights some other way than once, by dense gradients, through `model.optimizer`."""
 
 
+def _other_optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """Optimizers that a model has besides the one it is compiled with."""
+    import keras
+
+    values: list[Any] = []
+    for value in vars(model).values():
+        parts = value.values() if isinstance(value, dict) else value
+        values += parts if isinstance(parts, list | tuple) else [parts]
+    found = [value for value in values if isinstance(value, keras.optimizers.Optimizer)]
+    return list({id(optimizer): optimizer for optimizer in found if optimizer is not model.optimizer}.values())
+
+
 def _compiles_update(model: keras.Model) -> bool:
     """Whether XLA compiles the update of the weights, and nothing else of the step.
 
@@ -124,7 +150,8 @@ def _compiles_update(model: keras.Model) -> bool:
     optimizer = model.optimizer
     weights = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     return (
-        weights >= _COMPILED_WEIGHTS
+        optimizer is not None
+        and weights >= _COMPILED_WEIGHTS
         and model.distribute_strategy.num_replicas_in_sync == 1
         and not (model.run_eagerly or model.jit_compile or optimizer.use_ema)
         and _is_built_in(optimizer)
@@ -134,7 +161,8 @@ def _compiles_update(model: keras.Model) -> bool:
 def _is_built_in(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether optimizer and learning rate are of Keras' own making, which XLA surely compiles."""
     try:
-        rate = optimizer.get_config().get("learning_rate")
+        with warnings.catch_warnings(action="ignore"):  # of functions, which it cannot write down either
+            rate = optimizer.get_config().get("learning_rate")
     except Exception:  # whatever a schedule or a function of the user's raises that cannot be written down
         return False
     own_schedule = isinstance(rate, dict) and rate.get("module") == "keras.optimizers.schedules"
@@ -149,13 +177,16 @@ class _GradientTap:
     it is while the step is traced: its iterations, its learning rate, its `apply_gradients` and its class.
     """
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer):
+    def __init__(self, optimizer: keras.optimizers.Optimizer | None):
         self._optimizer = optimizer
         self._replica = threading.local()  # each replica is traced in a thread of its own
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """Keep gradients for as long as the context lasts."""
+        if self._optimizer is None:
+            yield
+            return
         own = vars(self._optimizer).get("apply")
         self._optimizer.apply = self._keep
         try:
@@ -250,10 +281,9 @@ class _Cut:
         if parts == 1:
             return batch
 
-        def cut(tensor: tf.Tensor) -> tf.Tensor:
-            size, position = tf.shape(tensor)[0] // parts, number * count + replica
-            rows = tensor[position * size : (position + 1) * size]
-            return tf.ensure_shape(rows, [None, *tensor.shape[1:]])
+        def cut(tensor: Any) -> Any:
+            size, position = number_of_rows(tensor) // parts, number * count + replica
+            return rows_between(tensor, position * size, (position + 1) * size)
 
         with tf.device("CPU:0"):
             return tf.nest.map_structure(cut, batch)
@@ -264,4 +294,4 @@ def _mean(strategy: tf.distribute.Strategy, logs: Any) -> Any:
 
     if strategy.num_replicas_in_sync == 1:
         return logs
-    return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in logs.items()}
+    return tf.nest.map_structure(lambda value: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None), logs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from masslib.train.replicas import Replicas
+from masslib.train.rows import number_of_rows, rows_between
 
 if TYPE_CHECKING:
     import keras
@@ -43,8 +45,9 @@ def make_metrics(model: keras.Model | tf_keras.Model, labels: tf.Tensor) -> None
 class Evaluator:
     """Computes loss and metrics of a model on a dataset, the same on all workers.
 
-    Keras' own `evaluate` does it in one process. Under several workers it fails (keras issue 20585), so each worker
-    runs the model's `test_step` on every n-th batch, and the metrics are summed at the end.
+    Keras' own `evaluate` does it on one replica. Under several workers it fails (keras issue 20585), and where the rows
+    of the first batch are no multiple of the replicas, too. So there each worker runs the model's `test_step` on every
+    n-th batch, each replica on its rows of it, and the metrics are summed at the end.
     """
 
     def __init__(self, model: keras.Model, replicas: Replicas):
@@ -54,44 +57,59 @@ class Evaluator:
     def run(self, batches: tf.data.Dataset, watchers: keras.callbacks.CallbackList) -> dict[str, Any]:
         """Return the name and value of loss and metrics. Collective."""
         model, replicas = self._model, self._replicas
-        if replicas.workers == 1:
+        if replicas.count == 1:
             return model.evaluate(batches, verbose=0, return_dict=True, callbacks=watchers)
+        logs: dict[str, Any] = {}
+        every, iterator = model.steps_per_execution, iter(batches.shard(replicas.workers, replicas.rank))
+        model.stop_evaluating = False
         watchers.on_test_begin()
         model.reset_metrics()
-        for number, batch in enumerate(batches.shard(replicas.workers, replicas.rank)):
-            watchers.on_test_batch_begin(number)
-            self._test(batch)
-            watchers.on_test_batch_end(number)
-        logs = plain(model.get_metrics_result())
-        watchers.on_test_end(logs)
-        return logs
+        for number, some in enumerate(iter(lambda: list(itertools.islice(iterator, every)), [])):
+            watchers.on_test_batch_begin(number * every)
+            for batch in some:
+                logs = self._test(batch)
+            watchers.on_test_batch_end(number * every + every - 1, plain(logs))
+            if model.stop_evaluating:
+                break
+        metrics = plain(model.get_metrics_result())
+        if logs and logs.keys() != metrics.keys():  # a test_step may return logs of its own
+            metrics = plain(logs)
+        watchers.on_test_end(metrics)
+        return metrics
 
     def build(self, batch: tuple) -> None:
         """Make the variables of the metrics, which Keras makes at the first batch."""
         with self._replicas.strategy.scope():
-            if self._replicas.workers == 1:
+            if self._replicas.count == 1:
                 self._model.test_on_batch(*batch)
             else:
                 self._on_every_replica(batch)
         self._model.reset_metrics()
 
-    def _test(self, batch: tuple) -> None:
+    def _test(self, batch: tuple) -> Any:
         import tensorflow as tf
 
         if self._step is None:
-            self._step = tf.function(self._on_every_replica, reduce_retracing=True, autograph=False)
-        self._step(batch)
+            step = self._on_every_replica
+            if not self._model.run_eagerly:
+                step = tf.function(step, reduce_retracing=True, autograph=False)
+            self._step = step
+        return self._step(batch)
 
-    def _on_every_replica(self, batch: tuple) -> None:
+    def _on_every_replica(self, batch: tuple) -> Any:
+        """Run `test_step` on the replicas of this process; return the mean of their logs."""
         import tensorflow as tf
 
         replicas = self._replicas
 
-        def replica_step() -> None:
+        def replica_step() -> Any:
             position = tf.distribute.get_replica_context().replica_id_in_sync_group - replicas.first
-            self._model.test_step(tf.nest.map_structure(lambda tensor: _share(tensor, position, replicas.local), batch))
+            mine = tf.nest.map_structure(lambda tensor: _share(tensor, position, replicas.local), batch)
+            return self._model.test_step(mine)
 
-        replicas.strategy.run(replica_step)
+        logs = replicas.strategy.run(replica_step)
+        local = replicas.strategy.experimental_local_results
+        return tf.nest.map_structure(lambda value: tf.reduce_mean(local(value), axis=0), logs)
 
 
 def plain(logs: Any) -> dict[str, Any]:
@@ -106,9 +124,7 @@ def plain(logs: Any) -> dict[str, Any]:
     return flat
 
 
-def _share(tensor: tf.Tensor, position: Any, count: int) -> tf.Tensor:
+def _share(tensor: Any, position: Any, count: int) -> Any:
     """Cut the rows of one replica; sizes may differ by one."""
-    import tensorflow as tf
-
-    rows = tf.shape(tensor)[0]
-    return tensor[rows * position // count : rows * (position + 1) // count]
+    rows = number_of_rows(tensor)
+    return rows_between(tensor, rows * position // count, rows * (position + 1) // count)

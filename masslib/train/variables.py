@@ -46,7 +46,7 @@ class Variables:
     def make_others(self, batch_size: int) -> None:
         """Make the variables of optimizer, loss and metrics. Collective."""
         model = self._model
-        if self._by_first_step:
+        if self._by_first_step or model.optimizer is None:
             return
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)

@@ -1,0 +1,75 @@
+"""TensorFlow's logger is silent where it has to be, and afterwards as it was."""
+
+import logging
+import threading
+
+import pytest
+import tensorflow as tf
+
+from masslib._util.quiet import quiet_logger
+
+
+@pytest.fixture
+def heard():
+    """What reaches the handlers of TensorFlow's logger."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger = tf.get_logger()
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+def _state():
+    logger = tf.get_logger()
+    return logger.level, list(logger.filters), logger.disabled, logger.propagate
+
+
+def test_only_errors_pass(heard):
+    with quiet_logger(), quiet_logger():
+        tf.get_logger().warning("a warning")
+        tf.get_logger().error("an error")
+    tf.get_logger().warning("another warning")
+    assert heard == ["an error", "another warning"]
+
+
+def test_it_is_left_as_it_was_after_an_error(heard):
+    before = _state()
+    with pytest.raises(KeyError), quiet_logger():
+        raise KeyError
+    assert _state() == before
+
+
+def test_it_is_left_as_it_was_where_threads_overlap(heard):
+    """The first to enter leaves first."""
+    before, entered, left = _state(), threading.Event(), threading.Event()
+
+    def first():
+        with quiet_logger():
+            entered.set()
+            inside.wait(30)
+        left.set()
+
+    inside = threading.Event()
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert entered.wait(30)
+    with quiet_logger():
+        inside.set()
+        assert left.wait(30)
+        tf.get_logger().warning("a warning")
+    thread.join()
+    assert _state() == before
+    assert heard == []
+
+
+def test_a_level_that_is_set_inside_stays(heard):
+    logger = tf.get_logger()
+    before = logger.level
+    try:
+        with quiet_logger():
+            logger.setLevel("CRITICAL")
+        assert logger.level == logging.CRITICAL
+    finally:
+        logger.setLevel(before)
