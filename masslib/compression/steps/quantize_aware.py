@@ -13,7 +13,7 @@ from masslib.compression.tfmot import support
 from masslib.compression.tfmot.boundaries import with_boundaries
 from masslib.compression.tfmot.ranges import ranges_from_the_first_batch
 from masslib.compression.tfmot.schemes import by_role, output_only, quantize_scope, scheme
-from masslib.compression.tfmot.toolkit import tfmot
+from masslib.compression.tfmot.toolkit import reserve, tfmot
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +46,7 @@ class QuantizeAware(Constrained):
         quantization = tfmot().quantization.keras
         chosen, skipped = split(self, support.quantizable(twin))
 
+        reserve(layer.name for layer in twin.layers)
         twin, boundaries = with_boundaries(twin, chosen)
 
         def annotated(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
