@@ -53,11 +53,22 @@ def quantizable(twin: tf_keras.Model) -> dict[str, str]:
     """Tell of every layer but the inputs whether it can be trained for quantization."""
     registry = tfmot().quantization.keras.default_8bit.Default8BitQuantizeRegistry()
     graph = _Graph(twin)
-    return {
+    reasons = {
         layer.name: _why_not_quantized(layer, registry, graph)
         for layer in twin.layers
         if type(layer).__name__ != "InputLayer"
     }
+    for norm, layer in folded(twin).items():
+        if reasons[layer] and not reasons[norm]:
+            reasons[norm] = f"{layer!r} before it stays in float"
+    return reasons
+
+
+def folded(twin: tf_keras.Model) -> dict[str, str]:
+    """Return the batch normalizations that become a part of the layer before them, with the name of that layer."""
+    graph = _Graph(twin)
+    norms = [layer.name for layer in twin.layers if _kind(layer) == "BatchNormalization"]
+    return {norm: graph.before(norm) for norm in norms if not graph.why_not_folded(norm)}
 
 
 def factorizable(model: keras.Model, min_share: float = MIN_SHARE) -> dict[str, str]:
@@ -174,6 +185,10 @@ class _Graph:
     def has_named_inputs(self, name: str) -> bool:
         """Whether a layer is called with tensors besides its input, such as a mask."""
         return any(_sources(named) for node in self._layers[name]["inbound_nodes"] for *_, named in node)
+
+    def before(self, name: str) -> str:
+        """The layer that feeds a layer with one input."""
+        return self._inputs[name][0]
 
     def why_not_folded(self, name: str) -> str:
         """A batch normalization is quantized as a part of the convolution or dense layer it alone follows."""
