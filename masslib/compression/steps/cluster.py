@@ -15,6 +15,7 @@ from masslib.compression.steps.per_layer import narrowed, value_of, values_of
 from masslib.compression.tfmot import support
 from masslib.compression.tfmot.centroids import clusterable_copy
 from masslib.compression.tfmot.importance import kernel_of
+from masslib.compression.tfmot.keeping import freeze_untreated
 from masslib.compression.tfmot.toolkit import tfmot
 from masslib.graph.weights import copy_weights
 
@@ -42,7 +43,7 @@ class Cluster(Constrained):
         max_steps: Upper limit of the training steps (batches), whatever the epochs.
         learning_rate: Of the fine-tuning; that of the model's own optimizer if absent.
         constraint: What the weights are projected on after every batch, as in `Prune`; those behind the centroids,
-            that is, so that the centroids may leave it by a little.
+            that is, so the centroids may exceed it slightly.
 
     Raises:
         ValueError: If there are fewer than 3 clusters or the start is unknown.
@@ -74,6 +75,7 @@ class Cluster(Constrained):
         """Return a clustered and fine-tuned tf_keras model, and the layers left alone with the reason."""
         chosen, skipped = split(self, self._reasons(twin))
         model = constrained(twin, self.constraint, chosen)
+        freeze_untreated(model, chosen)
 
         def wrapped(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
             return self._wrapped(layer) if layer.name in chosen else layer.__class__.from_config(layer.get_config())

@@ -23,7 +23,7 @@ def narrowed(step: Step, setting: Any, reasons: Mapping[str, str]) -> dict[str, 
         return dict(reasons)
     unknown = sorted(setting.keys() - reasons.keys())
     if unknown:
-        raise ValueError(f"{step!r} names {', '.join(unknown)}; the layers with kernels are {', '.join(reasons)}")
+        raise ValueError(f"{step!r} names {', '.join(unknown)}; the layers to choose from are {', '.join(reasons)}")
     impossible = [f"{name}: {reasons[name]}" for name in setting if reasons[name]]
     if impossible:
         raise ValueError(f"{step!r} names layers that it cannot treat: {'; '.join(impossible)}")

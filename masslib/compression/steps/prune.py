@@ -15,6 +15,7 @@ from masslib.compression.steps.constraints import Constrained, constrained
 from masslib.compression.steps.per_layer import narrowed, value_of, values_of
 from masslib.compression.tfmot import support
 from masslib.compression.tfmot.importance import kernel_of, lamp, shares_below, taylor
+from masslib.compression.tfmot.keeping import freeze_untreated
 from masslib.compression.tfmot.masks import magnitude_masks, never, taylor_masks
 from masslib.compression.tfmot.toolkit import tfmot
 from masslib.graph.weights import copy_weights
@@ -121,6 +122,7 @@ class Prune(Constrained):
         sparsity = tfmot().sparsity.keras
         chosen, skipped = split(self, self._reasons(twin))
         model = constrained(twin, self.constraint, chosen)
+        freeze_untreated(model, chosen)
         shares = self._shares(model, chosen, tuner)
         schedules = {name: self._schedule(share, tuner.steps(self)) for name, share in shares.items()}
 

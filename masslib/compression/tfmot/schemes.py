@@ -52,7 +52,7 @@ def scheme(left_alone: Collection[str], *, preserving: bool) -> Any:
 
 
 def output_only() -> Any:
-    """Return a `tfmot.quantization.keras.QuantizeConfig` for a float layer that a quantized one follows."""
+    """Return a `tfmot.quantization.keras.QuantizeConfig` that quantizes what a layer puts out, and nothing else."""
     return _output_only()()
 
 
@@ -78,6 +78,9 @@ def _output_only() -> type:
     quantization = tfmot().quantization.keras
 
     class OutputOnly(quantization.QuantizeConfig):
+        def __init__(self, quantize_output: bool = True):
+            self.quantize_output = quantize_output  # TFMOT sets it to False in front of a Concatenate
+
         def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
             return []
 
@@ -91,6 +94,8 @@ def _output_only() -> type:
             pass
 
         def get_output_quantizers(self, layer: Any) -> list[Any]:
+            if not self.quantize_output:
+                return []
             return [
                 quantization.quantizers.MovingAverageQuantizer(
                     num_bits=8, per_axis=False, symmetric=False, narrow_range=False
@@ -98,7 +103,7 @@ def _output_only() -> type:
             ]
 
         def get_config(self) -> dict[str, Any]:
-            return {}
+            return {"quantize_output": self.quantize_output}
 
     return OutputOnly
 

@@ -53,11 +53,22 @@ def quantizable(twin: tf_keras.Model) -> dict[str, str]:
     """Tell of every layer but the inputs whether it can be trained for quantization."""
     registry = tfmot().quantization.keras.default_8bit.Default8BitQuantizeRegistry()
     graph = _Graph(twin)
-    return {
+    reasons = {
         layer.name: _why_not_quantized(layer, registry, graph)
         for layer in twin.layers
         if type(layer).__name__ != "InputLayer"
     }
+    for norm, layer in folded(twin).items():
+        if reasons[layer] and not reasons[norm]:
+            reasons[norm] = f"{layer!r} before it stays in float"
+    return reasons
+
+
+def folded(twin: tf_keras.Model) -> dict[str, str]:
+    """Return the batch normalizations that become a part of the layer before them, with the name of that layer."""
+    graph = _Graph(twin)
+    norms = [layer.name for layer in twin.layers if _kind(layer) == "BatchNormalization"]
+    return {norm: graph.before(norm) for norm in norms if not graph.why_not_folded(norm)}
 
 
 def factorizable(model: keras.Model, min_share: float = MIN_SHARE) -> dict[str, str]:
@@ -135,17 +146,30 @@ def _why_not_quantized(layer: tf_keras.layers.Layer, registry: Any, graph: _Grap
         return graph.why_not_folded(layer.name)
     if kind != "SeparableConv2D" and not registry.supports(layer):
         return f"TFMOT has no quantized form of {kind}"
-    types = {tensor.dtype.name for tensor in tf.nest.flatten(layer.get_input_at(0))}
-    if types != {"float32"}:
-        return f"its input is {', '.join(sorted(types))}, and ranges are learned of float32 only"
+    if problem := _why_no_ranges(layer, graph):
+        return problem
     activation = getattr(layer, "activation", None)
     name = getattr(activation, "__name__", type(activation).__name__)
     if activation is not None and name not in _ACTIVATIONS:
         return f"TFMOT has no quantized form of the activation {name!r}"
+    if name == "swish" and kernel_name(layer):
+        return "TFMOT learns no range in front of its activation 'swish'; make that a layer of its own"
     if kind not in PRESERVABLE + ("SeparableConv2D",) and kernel_name(layer):
         kernel = getattr(layer, kernel_name(layer)).numpy()
         if is_sparse(kernel) or is_clustered(kernel):
             return f"quantizing a {kind} would undo what pruning or clustering has won"
+    return ""
+
+
+def _why_no_ranges(layer: tf_keras.layers.Layer, graph: _Graph) -> str:
+    types = {tensor.dtype.name for tensor in tf.nest.flatten(layer.get_input_at(0))}
+    if types != {"float32"}:
+        return f"its input is {', '.join(sorted(types))}, and ranges are learned of float32 only"
+    if len(layer.inbound_nodes) > 1:
+        return f"it is called {len(layer.inbound_nodes)} times, and TFMOT quantizes layers that are called once"
+    masks = tf.nest.flatten(layer.get_input_mask_at(0))
+    if graph.has_named_inputs(layer.name) or any(mask is not None for mask in masks):
+        return "it is called with a mask (mask_zero=True, Masking), which TFMOT does not pass on"
     return ""
 
 
@@ -157,6 +181,14 @@ class _Graph:
         self._layers = {layer["name"]: layer for layer in config["layers"]}
         self._outputs = _sources(config["output_layers"])
         self._inputs = {name: _sources(layer["inbound_nodes"]) for name, layer in self._layers.items()}
+
+    def has_named_inputs(self, name: str) -> bool:
+        """Whether a layer is called with tensors besides its input, such as a mask."""
+        return any(_sources(named) for node in self._layers[name]["inbound_nodes"] for *_, named in node)
+
+    def before(self, name: str) -> str:
+        """The layer that feeds a layer with one input."""
+        return self._inputs[name][0]
 
     def why_not_folded(self, name: str) -> str:
         """A batch normalization is quantized as a part of the convolution or dense layer it alone follows."""
