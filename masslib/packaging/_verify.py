@@ -14,6 +14,7 @@ from masslib._util import manifest
 if TYPE_CHECKING:
     import pandas as pd
 
+FORMAT = "masslib package 1"
 PROBE = "probe.npz"
 """Inputs, and the answers of every file to them."""
 
@@ -29,7 +30,7 @@ def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If a file is missing or was changed, is not named in the manifest, or answers differently on this
+        ValueError: If another function or a newer masslib wrote it; a file is missing or was changed, is not named in the manifest, or answers differently on this
             machine.
     """
     import pandas as pd
@@ -38,6 +39,10 @@ def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder that masslib.package has written")
     facts = manifest.read(folder)
+    if facts.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} has the format {facts.get('format')!r}, and verify of this masslib reads {FORMAT!r}"
+        )
     known = {folder / name for name in (*facts["files"], "manifest.json")}
     strange = [
         str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file() and file not in known

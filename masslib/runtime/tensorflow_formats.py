@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from masslib._util import manifest
+from masslib._util.files import SAVED_MODEL_MANIFEST
 from masslib.runtime.shapes import only
-
-MANIFEST = "assets.extra/masslib.json"
-"""Where the checksums of a SavedModel lie; servers pass over what they do not know there."""
 
 
 class SavedModel:
@@ -20,8 +18,8 @@ class SavedModel:
     threads = None
 
     def __init__(self, path: Path):
-        if (path / MANIFEST).exists():
-            manifest.read(path, MANIFEST)
+        if (path / SAVED_MODEL_MANIFEST).exists():
+            manifest.read(path, SAVED_MODEL_MANIFEST)
         import tensorflow as tf
 
         try:
