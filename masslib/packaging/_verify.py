@@ -30,8 +30,8 @@ def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If another function or a newer masslib wrote it; a file is missing or was changed, is not named in the manifest, or answers differently on this
-            machine.
+        ValueError: If another function or a newer masslib wrote it; a file is missing or was changed, is not named in
+            the manifest, or answers differently on this machine.
     """
     import pandas as pd
 
