@@ -1,9 +1,12 @@
 """A compressed model survives the disk, and damage is told."""
 
+import json
+
 import numpy as np
 import pytest
 
 from masslib import Cluster, Compressed, Prune, Quantize, QuantizeAware, compress, export, models
+from masslib._util import manifest
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,28 @@ def test_other_folders_are_refused(tmp_path):
         Compressed.load(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"holds no whole manifest.json; make or copy the folder again"):
         Compressed.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ({"step": "Entangle"}, r"small holds the step 'Entangle', which this masslib does not have; update masslib"),
+        ({"step": "annotations"}, "small holds the step 'annotations', which this masslib does not have"),
+        (
+            {"step": "Quantize", "precision": "int8", "bits": 3},
+            r"'Quantize' with settings .*\(precision, bits\); update",
+        ),
+    ],
+)
+def test_a_step_of_a_newer_masslib_is_named(folder, step, words):
+    facts = json.loads((folder / "manifest.json").read_text())
+    manifest.write(folder, **{key: facts[key] for key in facts if key not in ("files", "seal")} | {"steps": [step]})
+    with pytest.raises(ValueError, match=words):
+        Compressed.load(folder)
+
+
+def test_a_folder_with_files_of_others_is_refused(model, digits, tmp_path):
+    (tmp_path / "thesis.docx").write_text("mine")
+    with pytest.raises(ValueError, match="masslib did not write, which would be lost: thesis.docx"):
+        compress(model, Quantize("dynamic"), digits.train).save(tmp_path)
+    assert (tmp_path / "thesis.docx").read_text() == "mine"

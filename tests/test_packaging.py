@@ -102,6 +102,12 @@ def test_every_change_is_found(folder, tmp_path):
     (copy / "manifest.json").write_text(said.replace("Not for cheques", "Best for cheques"))
     with pytest.raises(ValueError, match="manifest.json is damaged: its SHA-256"):
         masslib.verify(copy)
+    manifest.write(copy, **manifest_facts(folder) | {"format": "masslib package 2"})
+    with pytest.raises(ValueError, match="has the format 'masslib package 2', and verify of this masslib reads"):
+        masslib.verify(copy)
+    manifest.write_sealed(copy / "manifest.json", {"format": "masslib package 1"})
+    with pytest.raises(ValueError, match="manifest.json is no manifest of this kind: it names no files"):
+        masslib.verify(copy)
 
 
 def test_other_answers_are_found_even_if_all_checksums_are_right(folder, tmp_path):

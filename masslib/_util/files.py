@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 import mmap
 import os
 import shutil
@@ -18,17 +20,27 @@ _BLANK = b"0" * 64
 BLANK_SEAL = _MARK + _BLANK
 """Bytes that a writer places once in its file, for `seal` to fill in."""
 
+MANIFEST, SAVED_MODEL_MANIFEST = "manifest.json", "assets.extra/masslib.json"
+"""Where a folder that masslib wrote names its files; TensorFlow Serving passes over what it does not know there."""
+
+_SHOWN = 4
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Write a file or folder under a temporary name and move it into place when all went well.
 
-    When the block raises, what stood at `path` before is untouched and the temporary files are gone.
+    When the block raises, what stood at `path` before is untouched and the temporary files are gone. Of a link the
+    target is replaced. A folder takes the place of an empty one, or of one that masslib wrote and nobody added to.
 
     Args:
         path: What to replace, or make.
         durable: Whether a file is flushed to the disk, so that it survives a power cut and not just the death of the
             process; `flush` can do it later.
+
+    Raises:
+        ValueError: If files of others would be lost, or a file stands where a folder is to be made, or the other way
+            round.
 
     Example:
         >>> import pathlib, tempfile
@@ -38,7 +50,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
         >>> target.read_text()
         'whole'
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    _check_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, because some writers choose the format by it.
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}-{target.name}")
@@ -49,6 +62,41 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
         _remove(temporary)
 
 
+def _check_folder(folder: Path) -> None:
+    """Raise if a folder holds anything that no manifest of masslib in it names."""
+    if not folder.is_dir():
+        return
+    known = {file for manifest in (MANIFEST, SAVED_MODEL_MANIFEST) for file in _named(folder, manifest)}
+    foreign = list(itertools.islice((file for file in _files(folder) if file not in known), _SHOWN + 1))
+    if foreign:
+        others = " and others" if len(foreign) > _SHOWN else ""
+        raise ValueError(
+            f"{folder} holds files that masslib did not write, which would be lost: {', '.join(foreign[:_SHOWN])}"
+            f"{others}; pass a new or empty folder, or move them away"
+        )
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Everything in a folder that is no folder, links included."""
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in (*files, *links):
+            yield Path(place, name).relative_to(folder).as_posix()
+
+
+def _named(folder: Path, manifest: str) -> set[str]:
+    """A manifest and the files that it names; nothing if it is missing or of another program."""
+    if not (folder / manifest).is_file():
+        return set()
+    try:
+        facts = json.loads((folder / manifest).read_bytes())
+        sealed_by_us = facts["seal"].startswith(_MARK.decode())
+        files = {file if isinstance(file, str) else file["name"] for file in facts["files"]}
+    except (ValueError, LookupError, TypeError, AttributeError):  # no JSON, or JSON of another shape
+        return set()
+    return {manifest, *files} if sealed_by_us else set()
+
+
 def flush(path: Path) -> None:
     """Wait until the content and the name of a file are on the disk."""
     _sync(path)
@@ -56,6 +104,10 @@ def flush(path: Path) -> None:
 
 
 def _move(temporary: Path, target: Path, durable: bool) -> None:
+    if target.exists() and temporary.is_dir() != target.is_dir():
+        there, wanted = ("folder", "file") if target.is_dir() else ("file", "folder")
+        raise ValueError(f"{target} is a {there}, and a {wanted} is to be written; pass another name, or remove it")
+    _check_folder(target)  # once more: much may have come since
     if durable and not temporary.is_dir():
         _sync(temporary)
     if temporary.is_dir() and target.exists():

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from masslib._util.files import BLANK_SEAL, seal, sealed
+from masslib._util.files import BLANK_SEAL, MANIFEST, seal, sealed
 
 
-def write(folder: Path, name: str = "manifest.json", /, **facts: Any) -> Path:
+def write(folder: Path, name: str = MANIFEST, /, **facts: Any) -> Path:
     """Write the SHA-256 and the size of every file in a folder, with some facts, into one file that carries its own.
 
     Args:
@@ -41,15 +41,19 @@ def write(folder: Path, name: str = "manifest.json", /, **facts: Any) -> Path:
     return path
 
 
-def read(folder: Path, name: str = "manifest.json") -> dict[str, Any]:
+def read(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
     """Check every file that the manifest names, and return its facts and its `files`.
 
     Raises:
-        ValueError: If the manifest is missing or damaged, or a file is missing or was changed; all of them are named.
+        ValueError: If the manifest is missing, damaged or of another kind, or a file is missing or was changed; all of
+            them are named.
     """
     facts = read_sealed(folder / name)
+    files = facts.get("files")
+    if not isinstance(files, dict):
+        raise ValueError(f"{folder / name} is no manifest of this kind: it names no files; pass the right folder")
     wrong = []
-    for file, expected in facts["files"].items():
+    for file, expected in files.items():
         if not (folder / file).is_file():
             wrong.append(f"{file} is missing")
         elif checksum(folder / file) != expected["sha256"]:
@@ -74,9 +78,11 @@ def read_sealed(path: Path) -> dict[str, Any]:
     # An empty file cannot be mapped to look for the seal.
     if not path.is_file() or not path.stat().st_size or not sealed(path):
         raise ValueError(f"{path.parent} holds no whole {path.name}; make or copy the folder again")
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    del facts["seal"]
-    return facts
+    try:
+        facts = json.loads(path.read_bytes())
+        return {key: value for key, value in facts.items() if key != "seal"}
+    except (ValueError, AttributeError) as error:  # a file with a seal that is no manifest
+        raise ValueError(f"{path} is no manifest: {error}; make or copy the folder again") from error
 
 
 def checksum(path: Path) -> str:

@@ -46,10 +46,13 @@ class Compressed:
     calibration: np.ndarray | None = field(default=None, repr=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything into a folder, whole or not at all; one that exists is replaced.
+        """Write everything into a folder, whole or not at all; one that `save` made is replaced.
 
         Args:
             path: The folder to make.
+
+        Raises:
+            ValueError: If the folder holds files of others.
 
         Example:
             >>> import masslib, tempfile
@@ -73,7 +76,7 @@ class Compressed:
 
         Raises:
             FileNotFoundError: If there is no such folder.
-            ValueError: If a file in it is missing or was changed since.
+            ValueError: If a file in it is missing or was changed since, or a newer masslib wrote it.
         """
         return cls(**_read(path))
 
@@ -109,7 +112,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{folder} has the format {facts.get('format')!r}, this masslib reads {_FORMAT!r}")
     return {
         "model": _load_keras(folder) if (folder / _MODEL).exists() else _load_tf_keras(folder),
-        "steps": tuple(_step(settings) for settings in facts["steps"]),
+        "steps": tuple(_step(settings, folder) for settings in facts["steps"]),
         "skipped": facts["skipped"],
         "precision": facts["precision"],
         "calibration": np.load(folder / _ROWS, allow_pickle=False) if facts["calibrated"] else None,
@@ -137,6 +140,16 @@ def _variables(model: Any) -> Iterator[tuple[str, Any]]:
             yield f"{index} {role}", variable
 
 
-def _step(settings: dict[str, Any]) -> Step:
+def _step(settings: dict[str, Any], folder: Path) -> Step:
     settings = dict(settings)
-    return getattr(steps, settings.pop("step")).from_settings(settings)
+    name = settings.pop("step")
+    kind = getattr(steps, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Step)):
+        raise ValueError(f"{folder} holds the step {name!r}, which this masslib does not have; update masslib")
+    try:
+        return kind.from_settings(settings)
+    except TypeError as error:
+        raise ValueError(
+            f"{folder} holds the step {name!r} with settings that this masslib does not have ({', '.join(settings)}); "
+            "update masslib"
+        ) from error

@@ -12,11 +12,10 @@ import keras
 import tensorflow as tf
 
 from masslib._util import manifest
-from masslib._util.files import replacing
+from masslib._util.files import SAVED_MODEL_MANIFEST, replacing
 from masslib._util.quiet import quiet_logger
 from masslib.export import parity, preflight, warm_up
 from masslib.formats import metadata
-from masslib.runtime.tensorflow_formats import MANIFEST
 
 
 def saved_model(
@@ -38,7 +37,7 @@ def saved_model(
 
     Args:
         model: A built Keras 3 model with one input and one output.
-        path: The folder to make; one that exists is replaced once the new one was checked.
+        path: The folder to make; one that `saved_model` made is replaced once the new one was checked.
         version: Write to the folder `path/<version>`, the layout that TensorFlow Serving watches.
         labels: Names of the outputs, such as `splits.classes`; they lie in `assets/labels.txt`, too.
         batch_size: Rows that `serving_default` takes at once; by default any number.
@@ -70,7 +69,7 @@ def saved_model(
     with replacing(path) as temporary:
         export_graph(model, temporary, batch_size, labels)
         warm_up.write_requests(temporary, path.name if version is None else path.parent.name)
-        manifest.write(temporary, MANIFEST)
+        manifest.write(temporary, SAVED_MODEL_MANIFEST)
         parity.check(temporary, model)
     return path
 

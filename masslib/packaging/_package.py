@@ -21,7 +21,7 @@ from masslib.export._saved_model import saved_model
 from masslib.export._tflite import Exportable, tflite
 from masslib.formats import metadata
 from masslib.packaging import card, provenance
-from masslib.packaging._verify import PROBE
+from masslib.packaging._verify import FORMAT, PROBE
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +65,7 @@ def package(
 
     Args:
         model: A trained Keras 3 model, or a `Compressed` one, which becomes a TFLite file in its own precision.
-        path: The folder to make; one that exists is replaced once the new one is whole.
+        path: The folder to make; one that `package` made is replaced once the new one is whole.
         splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
         formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-float16"`, `"tflite-dynamic"`,
             `"tflite-int8"`, and with the extras `"onnx"`, `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default
@@ -82,8 +82,8 @@ def package(
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If a format is unknown or does not go with the model, or a file answers differently from the model;
-            nothing is left behind then.
+        ValueError: If a format is unknown or does not go with the model; the folder holds files of others; or a file
+            answers differently from the model. Nothing is left behind then.
 
     References:
         Mitchell et al., "Model Cards for Model Reporting", 2019.
@@ -109,7 +109,7 @@ def package(
         measured, answers = _measure(files, splits, seed, verbose)
         np.savez(folder / PROBE, x=splits.test[:_PROBES][0], **answers)
         facts = {
-            "format": "masslib package 1",
+            "format": FORMAT,
             "name": path.name if not path.name.isdigit() else path.parent.name,
             "description": description,
             "limitations": limitations,

@@ -15,6 +15,7 @@ from masslib._util.extras import needed_by
 if TYPE_CHECKING:
     import pandas as pd
 
+FORMAT = "masslib package 1"
 PROBE = "probe.npz"
 """Inputs, and the answers of every file to them."""
 
@@ -30,8 +31,8 @@ def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If a file is missing or was changed, is not named in the manifest, or answers differently on this
-            machine.
+        ValueError: If another function or a newer masslib wrote it; a file is missing or was changed, is not named in
+            the manifest, or answers differently on this machine.
     """
     with needed_by("masslib.verify"):
         import pandas as pd
@@ -40,6 +41,10 @@ def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder that masslib.package has written")
     facts = manifest.read(folder)
+    if facts.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} has the format {facts.get('format')!r}, and verify of this masslib reads {FORMAT!r}"
+        )
     known = {folder / name for name in (*facts["files"], "manifest.json")}
     strange = [
         str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file() and file not in known

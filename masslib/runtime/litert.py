@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from masslib.runtime.shapes import only, without_batch
+from masslib.runtime.arrays import dtype_of, only, plain, sizes
 from masslib.runtime.trial import check_tflite
 
 _ARCHIVE_END = 22  # bytes of the record that ends a zip archive without a comment
@@ -23,37 +23,28 @@ class LiteRT:
         self.labels = stored_labels(path)
         try:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        except (RuntimeError, ValueError) as error:
+            self._input, self._output = only(inputs, "inputs", path), only(outputs, "outputs", path)
+            self.batch, *shape = sizes(self._input["shape_signature"])
+            self._shape: tuple[int, ...] | None = None
+            if None not in shape:  # an open size stands at 1 so far, with which not every model can be set up
+                self._interpreter.allocate_tensors()
+                self._shape = tuple(self._input["shape"])
+        except RuntimeError as error:
             raise ValueError(f"{path} cannot be loaded by LiteRT: {error}") from error
-        self._input = only(inputs, "inputs", path)
-        self._output = only(outputs, "outputs", path)
-        signature = self._input["shape_signature"]
-        self._fixed_batch = None if signature[0] < 0 else int(signature[0])
-        self._batch = int(self._input["shape"][0])
-        self.input_shape = without_batch(signature)
-        self.output_shape = without_batch(self._output["shape_signature"])
+        self.input_shape, self.output_shape = tuple(shape), sizes(self._output["shape_signature"])[1:]
+        self.dtype = _unquantized(self._input, "takes", path)
+        self.output_dtype = plain(_unquantized(self._output, "answers", path))
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        if self._fixed_batch is None:
-            return self._invoke(x)
-        size, rows = self._fixed_batch, len(x)
-        padded = np.concatenate([x, np.zeros((-rows % size, *x.shape[1:]), x.dtype)])
-        parts = [self._invoke(padded[i : i + size]) for i in range(0, len(padded), size)]
-        return np.concatenate(parts)[:rows]
-
-    def _invoke(self, x: np.ndarray) -> np.ndarray:
-        try:
-            if len(x) != self._batch:
-                self._interpreter.resize_tensor_input(self._input["index"], x.shape)
-                self._interpreter.allocate_tensors()
-                self._batch = len(x)
-            self._interpreter.set_tensor(self._input["index"], _quantized(x, self._input))
-            self._interpreter.invoke()
-            return _dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{self._path} cannot answer {len(x)} rows: {error}") from error
+        if x.shape != self._shape:
+            self._shape = None  # unknown again if one of the next two fails
+            self._interpreter.resize_tensor_input(self._input["index"], x.shape)
+            self._interpreter.allocate_tensors()
+            self._shape = x.shape
+        self._interpreter.set_tensor(self._input["index"], _quantized(x, self._input))
+        self._interpreter.invoke()
+        return _dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
 
 
 def stored_labels(path: Path) -> list[str] | None:
@@ -71,19 +62,22 @@ def stored_labels(path: Path) -> list[str] | None:
         return None
 
 
+def _unquantized(detail: dict, what: str, path: Path) -> np.dtype:
+    """The type of an input or output without the quantization, which is done here."""
+    dtype = dtype_of(detail["dtype"], what, path)
+    return np.dtype("float32") if detail["quantization"][0] else dtype
+
+
 def _quantized(x: np.ndarray, detail: dict) -> np.ndarray:
-    dtype = np.dtype(detail["dtype"])
-    if dtype.kind == "f":
-        return x.astype(dtype, copy=False)
     scale, zero = detail["quantization"]
-    if scale == 0:
-        return x.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(dtype)
+    if not scale:
+        return x
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(detail["dtype"])
 
 
 def _dequantized(y: np.ndarray, detail: dict) -> np.ndarray:
-    if y.dtype.kind == "f":
-        return y.astype("float32", copy=False)
     scale, zero = detail["quantization"]
-    return (y.astype("float32") - zero) * (scale or 1)
+    if not scale:
+        return y.astype("float32", copy=False) if y.dtype.kind == "f" else y
+    return (y.astype("float32") - zero) * scale

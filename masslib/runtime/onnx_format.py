@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from masslib._util.extras import needed_by
-from masslib.runtime.shapes import only
+from masslib.runtime.arrays import dtype_of, only, plain, sizes
 from masslib.runtime.trial import check
 
 LABELS = "masslib_labels"
@@ -33,24 +33,20 @@ class ONNX:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         entry = only(self._session.get_inputs(), "inputs", path)
         answer = only(self._session.get_outputs(), "outputs", path)
-        if entry.type not in _TYPES:
-            raise ValueError(f"{path} takes {entry.type}; predict works on models that take floats")
-        self._path, self._name, self._dtype, self.threads = path, entry.name, _TYPES[entry.type], threads
-        self.input_shape, self.output_shape = _without_batch(entry.shape), _without_batch(answer.shape)
+        self._name, self.threads = entry.name, threads
+        self.batch, *shape = sizes(entry.shape)
+        self.input_shape, self.output_shape = tuple(shape), sizes(answer.shape)[1:]
+        self.dtype = dtype_of(_numpy_name(entry.type), "takes", path)
+        self.output_dtype = plain(dtype_of(_numpy_name(answer.type), "answers", path))
         labels = self._session.get_modelmeta().custom_metadata_map.get(LABELS)
         self.labels = json.loads(labels) if labels else None
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        try:
-            (answer,) = self._session.run(None, {self._name: x.astype(self._dtype, copy=False)})
-        except RuntimeError as error:
-            raise ValueError(f"{self._path} cannot answer {len(x)} rows: {error}") from error
-        return answer.astype("float32", copy=False)
+        (answer,) = self._session.run(None, {self._name: x})
+        return answer.astype(self.output_dtype, copy=False)
 
 
-_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
-
-
-def _without_batch(shape: list) -> tuple[int | None, ...]:
-    """Open dimensions have names instead of sizes."""
-    return tuple(size if isinstance(size, int) else None for size in shape[1:])
+def _numpy_name(kind: str) -> str:
+    """`float32` of `tensor(float)`."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)

@@ -10,13 +10,13 @@ import numpy as np
 
 from masslib._util import manifest
 from masslib._util.extras import needed_by
-from masslib.runtime.shapes import only
+from masslib.runtime.arrays import dtype_of, only, plain, sizes
 from masslib.runtime.trial import check
 
 INFO = "masslib"
 """Section of the file's runtime information with `labels`, `compute` and the checksum of the weights."""
 
-# Compiled programs that are kept, one per batch size: a fixed size runs faster than an open one.
+# Compiled programs that are kept, one per shape: a fixed shape runs faster than an open one.
 _KEPT = 4
 _TRIAL = """
 import openvino
@@ -43,11 +43,12 @@ class OpenVINO:
         info = _information(self._model)
         if "weights_sha256" in info and manifest.checksum(weights) != info["weights_sha256"]:
             raise ValueError(wrong)
-        entry = only(self._model.inputs, "inputs", path).partial_shape
-        answer = only(self._model.outputs, "outputs", path).partial_shape
-        self._open = entry[0].is_dynamic
-        self._path, self._shape, self.threads = path, entry, threads
-        self.input_shape, self.output_shape = _without_batch(entry), _without_batch(answer)
+        entry, answer = only(self._model.inputs, "inputs", path), only(self._model.outputs, "outputs", path)
+        self.batch, *shape = _sizes(entry)
+        self.input_shape, self.output_shape, self.threads = tuple(shape), _sizes(answer)[1:], threads
+        self.dtype = dtype_of(entry.get_element_type().to_dtype(), "takes", path)
+        self.output_dtype = plain(dtype_of(answer.get_element_type().to_dtype(), "answers", path))
+        self._open = entry.partial_shape.is_dynamic
         self.labels = json.loads(info["labels"]) if "labels" in info else None
         self._settings = {
             "INFERENCE_NUM_THREADS": threads,
@@ -55,35 +56,23 @@ class OpenVINO:
             # By itself OpenVINO computes in bfloat16 wherever the processor can.
             "INFERENCE_PRECISION_HINT": "bf16" if info.get("compute") == "bfloat16" else "f32",
         }
-        self._requests: dict[int, Any] = {}
+        self._requests: dict[tuple[int, ...], Any] = {}
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        if self._open:
-            return self._infer(self._request(len(x)), x)
-        size, rows = self._shape[0].get_length(), len(x)
-        padded = np.concatenate([x, np.zeros((-rows % size, *x.shape[1:]), x.dtype)])
-        request = self._request(size)
-        parts = [self._infer(request, padded[i : i + size]) for i in range(0, len(padded), size)]
-        return np.concatenate(parts)[:rows]
+        request = self._request(x.shape)
+        request.set_input_tensor(self._tensor(x, shared_memory=True))
+        request.infer()
+        return request.get_output_tensor().data.astype(self.output_dtype)
 
-    def _request(self, rows: int) -> Any:
-        if rows not in self._requests:
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        if shape not in self._requests:
             if self._open:
-                self._shape[0] = rows
-                self._model.reshape(self._shape)
+                self._model.reshape(list(shape))
             compiled = self._core.compile_model(self._model, "CPU", self._settings)
             while len(self._requests) >= _KEPT:
                 del self._requests[next(iter(self._requests))]
-            self._requests[rows] = compiled.create_infer_request()
-        return self._requests[rows]
-
-    def _infer(self, request: Any, x: np.ndarray) -> np.ndarray:
-        try:
-            request.set_input_tensor(self._tensor(x, shared_memory=True))
-            request.infer()
-        except RuntimeError as error:
-            raise ValueError(f"{self._path} cannot answer {len(x)} rows: {error}") from error
-        return request.get_output_tensor().data.astype("float32")
+            self._requests[shape] = compiled.create_infer_request()
+        return self._requests[shape]
 
 
 def _information(model: Any) -> dict[str, str]:
@@ -92,5 +81,5 @@ def _information(model: Any) -> dict[str, str]:
     return {key: value.astype(str) for key, value in model.get_rt_info([INFO]).astype(dict).items()}
 
 
-def _without_batch(shape: Any) -> tuple[int | None, ...]:
-    return tuple(None if size.is_dynamic else size.get_length() for size in list(shape)[1:])
+def _sizes(end: Any) -> tuple[int | None, ...]:
+    return sizes([None if size.is_dynamic else size.get_length() for size in end.partial_shape])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from masslib._util.messages import first_line
+from masslib.runtime.arrays import converted
 
 
 class Predictor:
@@ -16,8 +18,10 @@ class Predictor:
     Attributes:
         path: Where it was loaded from.
         format: `"tflite"`, `"onnx"`, `"openvino"`, `"keras"` or `"saved_model"`.
-        input_shape: Shape of one example, without the batch.
+        input_shape: Shape of one example, without the batch; None where any size will do.
         output_shape: Shape of one answer, without the batch.
+        dtype: What the model takes: float32, or a type of whole numbers, such as those of words.
+        batch: Rows that the file takes at once, for which `predict` pads what it is given; None for any number.
         threads: CPU threads; None for `.keras` files and SavedModels, which use TensorFlow's own setting.
         labels: Names of the outputs, if the file holds them, else None.
     """
@@ -27,6 +31,8 @@ class Predictor:
         self.format: str = backend.format
         self.input_shape: tuple[int | None, ...] = backend.input_shape
         self.output_shape: tuple[int | None, ...] = backend.output_shape
+        self.dtype: np.dtype = backend.dtype
+        self.batch: int | None = backend.batch
         self.threads: int | None = backend.threads
         self.labels: list[str] | None = backend.labels
         self._backend = backend
@@ -37,38 +43,44 @@ class Predictor:
 
         Args:
             x: Inputs `(n, *input_shape)`, in the range the model was trained on (float32 in [0, 1] for the
-                images of masslib). A quantized file takes the same floats; scaling is done here.
-            batch_size: Rows given to the runtime at once.
+                images of masslib). A quantized file takes the same floats; scaling is done here. Whole numbers stay
+                whole numbers if the model takes them.
+            batch_size: Rows given to the runtime at once, where the file does not say how many it takes.
 
         Returns:
-            Outputs `(n, *output_shape)`, float32.
+            Outputs `(n, *output_shape)`, float32, or whole numbers where the model answers these.
 
         Raises:
             TypeError: If `x` does not hold numbers.
-            ValueError: If the shape does not fit, `x` holds NaN or infinity, or the predictor is closed.
+            ValueError: If the shape does not fit; `x` holds NaN, infinity, or whole numbers that the type of the model
+                cannot hold; the runtime refuses; or the predictor is closed.
         """
-        x = self._checked(x)
+        x = np.asarray(x)
+        if not x.ndim or x.shape[1:] != self.input_shape:
+            self._check_shape(x.shape)
+        x = converted(x, self.dtype)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r}: expected a positive integer")
+        size = self.batch or batch_size
         with self._lock:
             if self._backend is None:
                 raise ValueError(f"the predictor of {self.path} was closed; load it again")
-            if 0 < len(x) <= batch_size:
-                return self._backend.run(x)
-            parts = [self._backend.run(x[i : i + batch_size]) for i in range(0, len(x), batch_size)]
-        return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), "float32")
+            if 0 < len(x) <= size:
+                return self._run(x)
+            parts = [self._run(x[i : i + size]) for i in range(0, len(x), size)]
+            nothing = np.zeros((0, *(size or 0 for size in self.output_shape)), self._backend.output_dtype)
+        return np.concatenate(parts) if parts else nothing
 
-    def _checked(self, x: Any) -> np.ndarray:
-        x = np.asarray(x)
-        if x.dtype.kind not in "fiub":
-            raise TypeError(f"expected an array of numbers, got dtype {x.dtype}")
-        if not x.ndim or x.shape[1:] != self.input_shape:
-            self._check_shape(x.shape)
-        x = np.ascontiguousarray(x, np.float32)
-        # The sum of squares takes half the time; it is finite only if all of x is, but may overflow when x is finite.
-        if not (math.isfinite(np.vdot(x, x)) or np.isfinite(x).all()):
-            raise ValueError("the input holds NaN or infinity; clean it first")
-        return x
+    def _run(self, x: np.ndarray) -> np.ndarray:
+        rows = len(x)
+        if self.batch and rows < self.batch:
+            x = np.concatenate([x, np.zeros((self.batch - rows, *x.shape[1:]), x.dtype)])
+        try:
+            return self._backend.run(x)[:rows]
+        except MemoryError:
+            raise
+        except Exception as error:  # every runtime has its own
+            raise ValueError(f"{self.path} cannot answer inputs of shape {x.shape}: {first_line(error)}") from error
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         wanted = ("n", *("any" if size is None else size for size in self.input_shape))

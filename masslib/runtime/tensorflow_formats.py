@@ -10,10 +10,9 @@ import numpy as np
 
 from masslib._util import manifest
 from masslib._util.extras import needed_by
-from masslib.runtime.shapes import only
-
-MANIFEST = "assets.extra/masslib.json"
-"""Where the checksums of a SavedModel lie; servers pass over what they do not know there."""
+from masslib._util.files import SAVED_MODEL_MANIFEST
+from masslib._util.messages import first_line
+from masslib.runtime.arrays import dtype_of, only, plain, sizes
 
 
 class SavedModel:
@@ -21,16 +20,15 @@ class SavedModel:
     threads = None
 
     def __init__(self, path: Path):
-        if (path / MANIFEST).exists():
-            manifest.read(path, MANIFEST)
+        if (path / SAVED_MODEL_MANIFEST).exists():
+            manifest.read(path, SAVED_MODEL_MANIFEST)
         with needed_by(str(path)):
             import tensorflow as tf
 
         try:
             self._model = tf.saved_model.load(str(path))
         except Exception as error:  # TensorFlow has many for a folder that is damaged
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"{path} is not a whole SavedModel: {reason}") from error
+            raise ValueError(f"{path} is not a whole SavedModel: {first_line(error)}") from error
         if "serving_default" not in self._model.signatures:
             raise ValueError(f"{path} has no 'serving_default' signature; it has {list(self._model.signatures)}")
         self._call = self._model.signatures["serving_default"]
@@ -38,15 +36,18 @@ class SavedModel:
         self._name, spec = only(inputs, "inputs", path)
         self._output, answer = only(list(self._call.structured_outputs.items()), "outputs", path)
         self._dtype = spec.dtype
-        self.input_shape = tuple(spec.shape[1:])
-        self.output_shape = tuple(answer.shape[1:])
+        self.batch, *shape = sizes(spec.shape)
+        self.input_shape, self.output_shape = tuple(shape), sizes(answer.shape)[1:]
+        self.dtype = dtype_of(spec.dtype.name, "takes", path)
+        self.output_dtype = plain(dtype_of(answer.dtype.name, "answers", path))
         labels = path / "assets" / "labels.txt"
         self.labels = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else None
 
     def run(self, x: np.ndarray) -> np.ndarray:
         import tensorflow as tf
 
-        return self._call(**{self._name: tf.constant(x, self._dtype)})[self._output].numpy()
+        answer = self._call(**{self._name: tf.cast(x, self._dtype)})[self._output]
+        return answer.numpy().astype(self.output_dtype, copy=False)
 
 
 class Keras:
@@ -60,13 +61,14 @@ class Keras:
             import keras
 
         self._model = keras.saving.load_model(path, compile=False)
-        only(self._model.inputs, "inputs", path)
-        only(self._model.outputs, "outputs", path)
-        self.input_shape = tuple(self._model.inputs[0].shape[1:])
-        self.output_shape = tuple(self._model.outputs[0].shape[1:])
+        entry, answer = only(self._model.inputs, "inputs", path), only(self._model.outputs, "outputs", path)
+        self.batch, *shape = entry.shape
+        self.input_shape, self.output_shape = tuple(shape), tuple(answer.shape[1:])
+        self.dtype = dtype_of(entry.dtype, "takes", path)
+        self.output_dtype = plain(dtype_of(answer.dtype, "answers", path))
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        return self._model(x, training=False).numpy()
+        return self._model(x, training=False).numpy().astype(self.output_dtype, copy=False)
 
 
 def _check_zip(path: Path) -> None:
