@@ -13,7 +13,7 @@ from masslib.compression.quantization import Quantize
 from masslib.compression.quantization_aware import QuantizeAware
 from masslib.compression.result import Compressed
 from masslib.compression.step import Rebuilding, Step, Training
-from masslib.data.arrays import as_subset
+from masslib.data.passed import as_subset
 
 if TYPE_CHECKING:
     import keras
