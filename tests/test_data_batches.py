@@ -10,7 +10,7 @@ import pytest
 from masslib.data import from_arrays
 
 N = 23
-X = np.random.default_rng(0).integers(0, 256, (N, 4, 5), np.uint8)
+X = np.random.default_rng(0).integers(0, 256, (N, 4, 5, 1), np.uint8)
 SUBSET = from_arrays(X, np.arange(N))  # the label is the row
 
 
@@ -36,7 +36,7 @@ def test_an_epoch_holds_every_row_once_with_its_own_input():
     assert sorted(rows(5)) == list(range(N)) != rows(5)
     for x, y in batches:
         np.testing.assert_array_equal(x, SUBSET[y][0])
-        assert (x.dtype, y.dtype) == (np.float32, np.int32)
+        assert (x.dtype, y.dtype) == (np.float32, np.int64)
     assert rows(5, shuffle=False, epochs=2) == 2 * list(range(N))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 import pytest
 
-from masslib.data import Splits, load
+from masslib.data import Splits, from_dataframe, load
 from masslib.data.table import encoded, table
 
 FILE = Path(__file__).resolve().parents[1] / "data" / "adult" / "adult.csv.gz"
@@ -75,3 +75,34 @@ def test_without_the_file_the_place_is_named(tmp_path):
     (tmp_path / "adult.csv.gz").write_bytes(b"other")
     with pytest.raises(ValueError, match=r"adult.csv.gz is damaged.*again from the repository of masslib"):
         load("adult", folder=tmp_path)
+
+
+def test_a_data_frame_is_what_from_arrays_makes_of_its_columns():
+    frame = pandas.DataFrame({"age": [30, 50, 20], "tall": [True, False, True], "h": [1.6, 1.8, 1.7]})
+    frame = frame.assign(job=["judge", "cook", "judge"], grade=[2, 0, 1], price=[0.5, 1.0, 2.0])
+    numbers = ["age", "tall", "h"]
+    subset = from_dataframe(frame[[*numbers, "job"]], y="job")
+    assert repr(subset) == "Subset(3 rows of (3,), float32, labels int32, 2 classes)"
+    assert (subset.classes, subset.y.tolist()) == (["cook", "judge"], [1, 0, 1])
+    np.testing.assert_allclose(subset[:][0], frame[numbers].to_numpy(float), rtol=1e-6)
+    chosen = from_dataframe(frame[[*numbers, "job"]].astype({"job": "category"}), "job", classes=["judge", "cook"])
+    assert chosen.y.tolist() == [0, 1, 0]
+    ids = from_dataframe(frame[["age", "grade"]] + 2**24, y="grade")
+    assert ids[:][0].ravel().tolist() == [2**24 + 30, 2**24 + 50, 2**24 + 20] and ids.y.dtype == np.int64
+    assert from_dataframe(frame[[*numbers, "price"]].convert_dtypes(), y="price").y.tolist() == [0.5, 1, 2]
+    pair = frame[numbers].to_numpy(float), [1, 0, 1]
+    assert Splits.from_arrays(subset, pair, pair).classes == ["cook", "judge"]
+    for wrong, y, error, words in (
+        (frame, "price", ValueError, r"columns \['job'\] hold no numbers; encode them first"),
+        (frame, "wage", ValueError, r"y is 'wage', expected one of the columns \['age', "),
+        (
+            frame.to_numpy(),
+            "price",
+            TypeError,
+            "frame is a ndarray, expected a pandas.DataFrame; for arrays: from_arrays",
+        ),
+        (frame[["age", "job"]].replace("cook", None), "job", ValueError, "column 'job' holds .*, expected one of"),
+        (frame[["h", "grade"]].replace(1.6, np.nan), "grade", ValueError, "x holds NaN .* first in row 0"),
+    ):
+        with pytest.raises(error, match=words):
+            from_dataframe(wrong, y)

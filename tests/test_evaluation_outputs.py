@@ -47,7 +47,7 @@ def test_model_that_takes_only_x():
         def predict(self, x):
             return x
 
-    assert evaluate(Bare(), (P2, Y2)) == evaluate(Echo(), (P2, Y2))
+    assert evaluate(Bare(), (P2, Y2), task="binary") == evaluate(Echo(), (P2, Y2), task="binary")
 
 
 def test_path_is_loaded_and_closed(monkeypatch, tmp_path):
@@ -55,10 +55,10 @@ def test_path_is_loaded_and_closed(monkeypatch, tmp_path):
     model = Echo()
     model.close = lambda: closed.append(True)
     monkeypatch.setattr(runtime, "load", lambda path: model)
-    assert evaluate(tmp_path / "model.tflite", (P2, Y2)) == evaluate(Echo(), (P2, Y2))
+    assert evaluate(tmp_path / "model.tflite", (P2, Y2), task="binary") == evaluate(Echo(), (P2, Y2), task="binary")
     assert closed == [True]
     with pytest.raises(ValueError, match="NaN"):
-        evaluate("model.tflite", (P2 * np.nan, Y2))
+        evaluate("model.tflite", (P2 * np.nan, Y2), task="binary")
     assert closed == [True, True]
 
 

@@ -28,7 +28,7 @@ def test_plot_draws_the_confusion_matrix():
 
 
 def test_a_regression_has_nothing_to_plot():
-    with pytest.raises(ValueError, match="no confusion matrix to plot; read .mae, .rmse and .r2"):
+    with pytest.raises(ValueError, match="A regression evaluation has no confusion matrix to plot; read .metrics"):
         evaluate(Echo(), (np.array([0.1, 0.2]), np.array([0.5, 1.5]))).plot()
 
 

@@ -59,9 +59,10 @@ def test_interval_is_wilsons():
 def test_logits_give_the_figures_of_their_probabilities():
     shifted = np.log(P3) + RNG.normal(0, 5, (600, 1))  # a softmax does not see it
     assert run(shifted, Y3).metrics == pytest.approx(run(P3, Y3).metrics)
-    assert run(logit(P2), Y2).metrics == pytest.approx(run(P2, Y2).metrics)
+    expected = run(P2, Y2, task="binary")
+    assert run(logit(P2), Y2, task="binary").metrics == pytest.approx(expected.metrics)
     two = np.stack([1 - P2, P2], axis=1)
-    assert run(log_softmax(two, axis=1), Y2).auc == pytest.approx(run(P2, Y2).auc)
+    assert run(log_softmax(two, axis=1), Y2).auc == pytest.approx(expected.auc)
 
 
 def test_quantized_probabilities_need_not_sum_to_one():
@@ -73,7 +74,7 @@ def test_quantized_probabilities_need_not_sum_to_one():
 
 @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
 def test_binary(shape):
-    result = run(P2.reshape(shape), Y2.reshape(shape).astype("float32"))
+    result = run(P2.reshape(shape), Y2.reshape(shape).astype("float32"), task="binary")
     predicted = P2 > 0.5
     assert result.task == "binary"
     assert result.metrics == pytest.approx(
@@ -87,6 +88,35 @@ def test_binary(shape):
     )
     assert result.confusion.sum() == 500
     assert result.confusion[1, 0] == np.sum((Y2 == 1) & ~predicted)
+
+
+def test_labels_of_a_hinge_loss_have_their_threshold_at_zero():
+    outputs = np.array([0.3, -0.2, 0.4, 0.9])  # all above -0.5, as probabilities could be
+    result = run(outputs, [1, -1, -1, 1], task="binary")
+    assert (result.accuracy, result.auc) == (0.75, metrics.roc_auc_score([1, 0, 0, 1], outputs))
+    assert run(outputs[[0, 3]], [1, -1], task="binary").accuracy == 0.5
+
+
+@pytest.mark.parametrize("kind", [int, bool, "uint8", "float32"])
+def test_multilabel_is_what_scikit_learn_says(kind):
+    y = RNG.random((300, 3)) < [0.2, 0.5, 0.7]
+    scores = np.clip(0.3 * y + RNG.uniform(0, 0.7, y.shape), 0.01, 0.99)
+    predicted = scores > 0.5
+    result = run(scores, y.astype(kind), task="multilabel")
+    assert result.metrics == pytest.approx(
+        {
+            "accuracy": metrics.accuracy_score(y, predicted),
+            "micro_f1": metrics.f1_score(y, predicted, average="micro"),
+            "macro_f1": metrics.f1_score(y, predicted, average="macro"),
+            "auc": metrics.roc_auc_score(y, scores),
+        }
+    )
+    assert (result.task, result.n, result.confusion) == ("multilabel", 300, None)
+    assert run(logit(scores), y, task="multilabel").metrics == pytest.approx(result.metrics)
+    y[:, 1] = True
+    with pytest.warns(RuntimeWarning, match="y has no rows both with and without of: dog"):
+        named = evaluate(Echo(), from_arrays(scores, y, classes=["cat", "dog", "emu"]), task="multilabel")
+    assert math.isnan(named.auc) and named.classes == ("cat", "dog", "emu")
 
 
 def test_regression():
@@ -108,4 +138,4 @@ def test_absent_class_leaves_auc_undefined_and_says_which():
     assert result.confusion.shape == (3, 3)
     assert result.accuracy == np.mean(P3[keep].argmax(axis=1) == Y3[keep])
     with pytest.warns(RuntimeWarning, match="no row of: 0"):
-        assert run([0.2, 0.9], [1, 1]).accuracy == 0.5
+        assert run([0.2, 0.9], [1, 1], task="binary").accuracy == 0.5

@@ -12,7 +12,7 @@ from masslib.compression.result import Compressed
 from masslib.compression.step import Step, Training
 from masslib.compression.steps.quantize import Quantize
 from masslib.compression.steps.quantize_aware import QuantizeAware
-from masslib.data.arrays import as_subset
+from masslib.data.passed import as_subset
 from masslib.graph.checks import check_model, check_one_input
 from masslib.graph.copying import copied
 

@@ -3,8 +3,20 @@
 from masslib.data.arrays import from_arrays
 from masslib.data.catalog import load
 from masslib.data.directory import from_directory
+from masslib.data.materialize import from_dataset
 from masslib.data.shards import read_shards, write_shards
 from masslib.data.splits import Splits
 from masslib.data.subset import Subset
+from masslib.data.table import from_dataframe
 
-__all__ = ["Splits", "Subset", "from_arrays", "from_directory", "load", "read_shards", "write_shards"]
+__all__ = [
+    "Splits",
+    "Subset",
+    "from_arrays",
+    "from_dataframe",
+    "from_dataset",
+    "from_directory",
+    "load",
+    "read_shards",
+    "write_shards",
+]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from masslib._util.extras import needed_by
 from masslib.data import augment as augmentation
-from masslib.data.rows import Rows
+from masslib.data.rows import Rows, nested
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +26,7 @@ _INT64 = np.iinfo(np.int64)
 
 def batches(
     rows: Rows,
-    y: np.ndarray,
+    y: Any,
     batch_size: int,
     *,
     shuffle: bool,
@@ -70,7 +70,7 @@ def batches(
     dataset = tf.data.Dataset.range(epoch, epoch + epochs).map(order).prefetch(1).flat_map(cut)
     load = _loader(rows, y, seed, augment)
 
-    def load_part(numbers: tf.Tensor, epoch_numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def load_part(numbers: tf.Tensor, epoch_numbers: tf.Tensor) -> Any:
         size = tf.shape(numbers)[0] // workers
         return load(numbers[rank * size : (rank + 1) * size], epoch_numbers)
 
@@ -128,19 +128,29 @@ def whole(name: str, value: int, least: int, most: int | None = None) -> int:
     return number
 
 
-def _loader(
-    rows: Rows, y: np.ndarray, seed: int, augment: keras.layers.Layer | None
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """The graph function from row numbers and their epoch to `(x, y)`."""
+def _loader(rows: Rows, y: Any, seed: int, augment: keras.layers.Layer | None) -> Callable[[tf.Tensor, tf.Tensor], Any]:
+    """The graph function from row numbers and their epoch to `(x, y)`, or to `x` where there are no labels."""
     import tensorflow as tf
 
     read = rows.reader()
     with tf.init_scope(), tf.device("CPU:0"):
-        labels = tf.constant(y)
-    change = augmentation.stateless(augment, rows.read(slice(0, 8)), seed) if augment is not None else None
+        labels = nested(tf.constant, y)
+    change = augmentation.stateless(augment, _examples(rows), seed) if augment is not None else None
 
-    def load(numbers: tf.Tensor, epoch_numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def load(numbers: tf.Tensor, epoch_numbers: tf.Tensor) -> Any:
         x = read(numbers)
-        return x if change is None else change(x, numbers, epoch_numbers[0]), tf.gather(labels, numbers)
+        x = x if change is None else change(tf.cast(x, tf.float32), numbers, epoch_numbers[0])
+        if labels is None:  # as Keras packs it
+            return (x,) if isinstance(x, tuple) else x
+        return x, nested(lambda values: tf.gather(values, numbers), labels)
 
     return load
+
+
+def _examples(rows: Rows) -> np.ndarray:
+    x = rows.read(slice(0, 8))
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
+        raise ValueError(
+            f"augment changes rows of numbers, and these are {rows!r}; map the dataset of batches() instead."
+        )
+    return x.astype(np.float32)

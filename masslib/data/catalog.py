@@ -178,13 +178,13 @@ def _wanted(entry: Entry, missing: list[File], folder: Path) -> str:
 
 def _read_idx(paths: list[Path], classes: tuple[str, ...]) -> tuple[Subset, Subset]:
     pairs = (idx.read_pair(*paths[k : k + 2], classes=len(classes)) for k in (0, 2))
-    train, test = (from_arrays(x, y, classes=classes) for x, y in pairs)
+    train, test = (_grey(x, y, classes) for x, y in pairs)
     return train, test
 
 
 def _read_npz(paths: list[Path], classes: tuple[str, ...]) -> tuple[Subset, Subset]:
     with np.load(paths[0], allow_pickle=False) as arrays:
-        train, test = (from_arrays(arrays[f"x_{p}"], arrays[f"y_{p}"], classes=classes) for p in ("train", "test"))
+        train, test = (_grey(arrays[f"x_{part}"], arrays[f"y_{part}"], classes) for part in ("train", "test"))
     return train, test
 
 
@@ -192,7 +192,12 @@ def _read_digits(paths: list[Path], classes: tuple[str, ...]) -> tuple[Subset, N
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    return from_arrays(digits.images.astype(np.uint8), digits.target, classes=classes, scale=1 / 16), None
+    return _grey(digits.images.astype(np.uint8), digits.target, classes, scale=1 / 16), None
+
+
+def _grey(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], scale: float | None = None) -> Subset:
+    """A `Subset` of images `(n, h, w)`, which get the axis of their one channel."""
+    return from_arrays(images[..., np.newaxis], labels.astype(np.int32), classes=classes, scale=scale)
 
 
 def _read_adult(paths: list[Path], classes: tuple[str, ...]) -> tuple[Subset, None]:

@@ -1,12 +1,15 @@
-"""Read a `tf.data.Dataset` to its end into arrays, within a limit."""
+"""`from_dataset`: read a `tf.data.Dataset` to its end into arrays, within a limit."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from masslib.data.arrays import from_arrays
 from masslib.data.batches import whole
+from masslib.data.subset import Subset
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -14,8 +17,40 @@ if TYPE_CHECKING:
 _BATCH = 256
 
 
-def arrays(dataset: tf.data.Dataset, max_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """See `Subset.from_dataset`, whose arguments these are; returns x `(n, ...)` and y `(n, ...)`."""
+def from_dataset(
+    dataset: tf.data.Dataset,
+    *,
+    classes: Sequence[str] | None = None,
+    scale: float | None = None,
+    max_bytes: int = 2**31,
+) -> Subset:
+    """Reads a `tf.data.Dataset` of `(x, y)` to its end and makes a `Subset` of the arrays, as `from_arrays` does.
+
+    Args:
+        dataset: batches of rows, or single rows, if `y` is a scalar.
+        classes: names of the classes.
+        scale: as in `from_arrays`: by default 1/255 for uint8 images.
+        max_bytes: limit of `x` and `y` in bytes. While they are put together, they take twice as much.
+
+    Returns:
+        A `Subset` of all rows, in their order.
+
+    Raises:
+        TypeError: no dataset, or one whose elements are no pairs of tensors.
+        ValueError: the dataset is empty, endless or larger than `max_bytes`, or its rows have several shapes;
+            and as `from_arrays`.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> dataset = tf.data.Dataset.from_tensor_slices((np.zeros((6, 8, 8, 1), np.uint8), [0, 1] * 3))
+        >>> from_dataset(dataset.batch(4))
+        Subset(6 rows of (8, 8, 1), uint8 x 0.003922, labels int32)
+    """
+    x, y = _arrays(dataset, max_bytes)
+    return from_arrays(x, y, classes=classes, scale=scale)
+
+
+def _arrays(dataset: tf.data.Dataset, max_bytes: int) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow as tf
 
     max_bytes = whole("max_bytes", max_bytes, 1)

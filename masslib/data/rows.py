@@ -1,14 +1,15 @@
 """Turn row numbers into model input: the one place that knows where the rows of a `Subset` lie.
 
-`ArrayRows` keeps them in memory. Rows that lie in files derive from `Rows` and say how to read them as they are
-stored (`raw`) and how to choose some of them (`select`); `Subset`, its batches and its callers stay as they are.
+`ArrayRows` keeps them in memory, `NestedRows` several arrays side by side. Rows that lie in files derive from `Rows`
+and say how to read them as they are stored (`raw`) and how to choose some of them (`select`); `Subset`, its batches and
+its callers stay as they are.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +21,8 @@ Index: TypeAlias = int | slice | np.ndarray | list[int]
 
 class Rows(abc.ABC):
     """Rows of one shape, stored in a type of their own and scaled when they are read.
+
+    Rows with a scale, and floats of 2 bytes, are read as float32; all others as they are stored.
 
     Attributes:
         shape: shape of one row.
@@ -42,12 +45,17 @@ class Rows(abc.ABC):
     def select(self, rows: slice | np.ndarray) -> Rows:
         """Some of the rows, as rows of the same kind."""
 
+    @property
+    def _becomes_float32(self) -> bool:
+        return self.scale != 1 or self.dtype == np.float16
+
     def read(self, rows: Index) -> np.ndarray:
-        """Scaled float32 rows, a new array."""
-        return self.raw(rows).astype(np.float32) * self.scale
+        """Some rows as a network gets them, a new array."""
+        raw = self.raw(rows)
+        return raw.astype(np.float32) * self.scale if self._becomes_float32 else np.array(raw)
 
     def reader(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """A function for use inside a graph: int row numbers `(b,)` -> scaled float32 rows `(b, ...)`.
+        """A function for use inside a graph: int row numbers `(b,)` -> rows `(b, ...)`.
 
         Here it calls `raw`, so that a graph gets the bits that `read` gives.
         """
@@ -62,6 +70,8 @@ class Rows(abc.ABC):
     def _scaled(self, batch: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
+        if not self._becomes_float32:
+            return batch
         batch = tf.cast(batch, tf.float32)
         return batch if self.scale == 1 else batch * self.scale
 
@@ -105,3 +115,55 @@ class ArrayRows(Rows):
         with tf.init_scope(), tf.device("CPU:0"):
             x = tf.constant(self._x)
         return lambda rows: self._scaled(tf.gather(x, rows))
+
+
+class NestedRows(Rows):
+    """Rows of several arrays side by side, for networks with several inputs.
+
+    Args:
+        parts: a dict or tuple, at any depth, of `Rows`; all have as many.
+    """
+
+    def __init__(self, parts: Any) -> None:
+        self._parts = parts
+        self.shape = self._each(lambda part: part.shape)
+        self.dtype = self._each(lambda part: part.dtype)
+        self.scale = 1
+
+    def _each(self, change: Callable[[Rows], Any]) -> Any:
+        return nested(change, self._parts)
+
+    def __len__(self) -> int:
+        part = self._parts
+        while not isinstance(part, Rows):
+            part = next(iter(part.values() if isinstance(part, dict) else part))
+        return len(part)
+
+    def raw(self, rows: Index) -> Any:
+        """Some rows of each array."""
+        return self._each(lambda part: part.raw(rows))
+
+    def read(self, rows: Index) -> Any:
+        """Some rows of each array as a network gets them."""
+        return self._each(lambda part: part.read(rows))
+
+    def select(self, rows: slice | np.ndarray) -> NestedRows:
+        """Some of the rows."""
+        return NestedRows(self._each(lambda part: part.select(rows)))
+
+    def reader(self) -> Callable[[tf.Tensor], Any]:
+        """See `Rows.reader`; this one gives what the parts give, nested as they are."""
+        readers = self._each(lambda part: part.reader())
+        return lambda rows: nested(lambda read: read(rows), readers)
+
+    def __repr__(self) -> str:
+        return repr(self._parts)
+
+
+def nested(change: Callable[[Any], Any], value: Any) -> Any:
+    """Applies a function to all that a dict, list or tuple holds at any depth, None apart; lists become tuples."""
+    if isinstance(value, dict):
+        return {key: nested(change, part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(nested(change, part) for part in value)
+    return None if value is None else change(value)

@@ -7,8 +7,6 @@ Formats: https://www.tensorflow.org/tutorials/load_data/tfrecord
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from masslib._util.files import BLANK_SEAL, replacing, seal, sealed
+from masslib._util.files import replacing
+from masslib._util.manifest import checksum, read_sealed, write_sealed
 from masslib.data.batches import whole
 from masslib.data.rows import Index, Rows
 from masslib.data.subset import Subset
@@ -43,18 +42,22 @@ def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int 
 
     Raises:
         TypeError: `subset` is no Subset; `shards` is no integer.
-        ValueError: fewer rows than shards; `folder` holds other things.
+        ValueError: fewer rows than shards; rows of text, without labels or of several arrays; `folder` holds other
+            things.
 
     Example:
         >>> import tempfile
         >>> from masslib.data import from_arrays
-        >>> subset = from_arrays(np.zeros((6, 8, 8), np.uint8), [0, 1] * 3)
+        >>> subset = from_arrays(np.zeros((6, 8, 8, 1), np.uint8), [0, 1] * 3)
         >>> folder = write_shards(subset, tempfile.mkdtemp(), shards=2)
         >>> read_shards(folder)
-        Subset(6 rows of (8, 8, 1), uint8 x 0.003922 in 2 shards, labels int32)
+        Subset(6 rows of (8, 8, 1), uint8 x 0.003922 in 2 shards, labels int64)
     """
     if not isinstance(subset, Subset):
         raise TypeError(f"subset is a {type(subset).__name__}, expected a Subset; make one with from_arrays(x, y).")
+    for name, values in (("x", getattr(subset.rows, "dtype", None)), ("y", getattr(subset.y, "dtype", None))):
+        if not isinstance(values, np.dtype) or values.kind not in "biuf":
+            raise ValueError(f"{name} of {subset!r} is not one array of numbers, which is all that a record can hold.")
     shards, folder = whole("shards", shards, 1, len(subset)), Path(folder)
     if folder.exists() and not _replaceable(folder):
         raise ValueError(f"{folder} holds other things than shards, which would be lost; expected a new folder.")
@@ -65,10 +68,8 @@ def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int 
         for number, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
             path = temporary / f"shard-{number:05}-of-{shards:05}.tfrecord"
             _write(subset, start, stop, path)
-            files.append({"name": path.name, "rows": stop - start, "sha256": _sha256(path)})
-        manifest = temporary / _MANIFEST
-        manifest.write_text(json.dumps(_description(subset) | {"files": files}, indent=1), encoding="utf-8")
-        seal(manifest)
+            files.append({"name": path.name, "rows": stop - start, "sha256": checksum(path)})
+        write_sealed(temporary / _MANIFEST, _description(subset) | {"files": files})
     return folder
 
 
@@ -158,7 +159,6 @@ def _description(subset: Subset) -> dict[str, Any]:
     )
     return {
         "format": _FORMAT,
-        "seal": BLANK_SEAL.decode(),
         "rows": len(subset),
         "x": {"dtype": x.dtype.str, "shape": x.shape[1:], "offset": int((zero != changed_x).argmax())},
         "y": {"dtype": y.dtype.str, "shape": y.shape[1:], "offset": int((zero != changed_y).argmax())},
@@ -205,13 +205,11 @@ def _record(manifest: dict[str, Any]) -> np.dtype:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; expected a folder that write_shards made. Copy or write it again.")
-    if not path.stat().st_size or not sealed(path):
-        raise ValueError(f"{path} is no manifest of write_shards: it carries no checksum. Copy or write it again.")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    if manifest["format"] != _FORMAT:
-        raise ValueError(f"{path} has format {manifest['format']!r}, expected {_FORMAT!r}. Use the masslib it is from.")
+    manifest = read_sealed(path)
+    if manifest.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} has format {manifest.get('format')!r}, expected {_FORMAT!r}. Use the masslib it is from."
+        )
     return manifest
 
 
@@ -221,15 +219,10 @@ def _verify(folder: Path, files: list[dict[str, Any]]) -> None:
         path = folder / file["name"]
         if not path.is_file():
             raise ValueError(f"{path} is missing, one of {len(files)} shards. Copy or write the folder again.")
-        found = _sha256(path)
+        found = checksum(path)
         if found != file["sha256"]:
             wrong = f"holds what belongs into {owners[found]}" if found in owners else "is damaged or cut short"
             raise ValueError(
                 f"{path} {wrong}: its SHA-256 is {found}, the manifest says {file['sha256']}. Copy or write the folder "
                 "again."
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from masslib.data.subset import Subset
+from masslib.data.arrays import from_arrays
+from masslib.data.subset import Subset, class_numbers
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +53,60 @@ class Splits:
         if len(set(shapes.values())) > 1:
             raise ValueError(f"input shapes differ, {shapes}; expected one shape. Make all parts alike.")
 
+    @classmethod
+    def from_arrays(
+        cls,
+        train: Subset | tuple[Any, Any],
+        valid: Subset | tuple[Any, Any] | int | float = 0.1,
+        test: Subset | tuple[Any, Any] | int | float = 0.2,
+        *,
+        classes: Sequence[str] | None = None,
+        scale: float | None = None,
+        seed: int = 0,
+    ) -> Splits:
+        """Makes `Splits` of arrays: three pairs `(x, y)`, or one of which rows are set aside.
+
+        Where labels are whole numbers, one per row, each class is split in proportion
+        (`sklearn.model_selection.train_test_split`).
+
+        Args:
+            train: `(x, y)`, or a `Subset`, as those that `from_dataframe` and `from_dataset` make.
+            valid: the same, or how many rows of `train` to set aside: an int, or a fraction of all rows.
+            test: the same.
+            classes: names of the classes, see `masslib.data.from_arrays`; by default those of a `Subset`.
+            scale: see `masslib.data.from_arrays`.
+            seed: of the split, 0 to 2**32 - 1.
+
+        Returns:
+            The parts, the same for the same seed.
+
+        Raises:
+            TypeError: a part is none of these.
+            ValueError: too few rows of a class; and as `masslib.data.from_arrays`.
+
+        Example:
+            >>> x, y = np.zeros((100, 4)), np.arange(100) % 2
+            >>> Splits.from_arrays((x, y), classes=["even", "odd"])
+            Splits(train=70, valid=10, test=20, classes=['even', ...])
+        """
+
+        def part(name: str, data: Any) -> Any:
+            if isinstance(data, Subset):
+                return data
+            if isinstance(data, tuple | list) and len(data) == 2:
+                return from_arrays(*data, classes=classes, scale=scale)
+            if name == "train":
+                raise TypeError(f"train is a {type(data).__name__}, expected a pair of arrays (x, y) or a Subset.")
+            return data
+
+        rest, aside, held_out = part("train", train), part("valid", valid), part("test", test)
+        total = len(rest)
+        if not isinstance(held_out, Subset):
+            rest, held_out = set_aside(rest, held_out, seed=seed, name="test", total=total)
+        if not isinstance(aside, Subset):
+            rest, aside = set_aside(rest, aside, seed=seed, name="valid", total=total)
+        return cls(rest, aside, held_out, list(classes) if classes else rest.classes)
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input, without the batch."""
@@ -61,13 +117,17 @@ class Splits:
         """The number of classes: of `classes`, else the highest label plus one.
 
         Raises:
-            ValueError: the labels are floats (regression).
+            ValueError: the labels are not whole numbers, one per row.
         """
         if self.classes is not None:
             return len(self.classes)
-        if self.train.y.dtype.kind == "f":
-            raise ValueError("labels are floats (regression), expected class numbers; there is nothing to count.")
-        return 1 + max(int(subset.y.max()) for subset in (self.train, self.valid, self.test))
+        numbers = [class_numbers(subset.y) for subset in (self.train, self.valid, self.test)]
+        if any(part is None for part in numbers):
+            raise ValueError(
+                "labels are floats, absent or several per row, expected class numbers; there is nothing to count. Name "
+                "the classes, with classes=[...], if there are any."
+            )
+        return 1 + max(int(part.max()) for part in numbers)
 
     def __repr__(self) -> str:
         classes = None if self.classes is None else f"[{self.classes[0]!r}, ...]"
@@ -79,10 +139,10 @@ class Splits:
 def set_aside(
     subset: Subset, size: int | float, *, seed: int, name: str, total: int | None = None
 ) -> tuple[Subset, Subset]:
-    """Sets rows aside, each class in proportion, by `sklearn.model_selection.train_test_split`.
+    """Sets rows aside by `sklearn.model_selection.train_test_split`.
 
     Args:
-        subset: rows with class numbers.
+        subset: rows; each class is split in proportion if the labels are whole numbers, one per row.
         size: rows (int), or fraction of `total`, rounded up as scikit-learn does.
         seed: 0 to 2**32 - 1.
         name: what errors call `size`.
@@ -98,30 +158,36 @@ def set_aside(
     Example:
         >>> from masslib.data import from_arrays
         >>> set_aside(from_arrays(np.zeros((8, 2)), [0, 1] * 4), 0.25, seed=0, name="test")
-        (Subset(6 rows of (2,), float32, labels int32), Subset(2 rows of (2,), float32, labels int32))
+        (Subset(6 rows of (2,), float32, labels int64), Subset(2 rows of (2,), float32, labels int64))
     """
     from sklearn.model_selection import train_test_split
 
     if isinstance(size, bool | np.bool_) or not isinstance(size, int | float | np.integer | np.floating):
         raise TypeError(f"{name} is {size!r}, expected a number of rows or a fraction between 0 and 1.")
     total = len(subset) if total is None else total
-    numbers, counts = np.unique(subset.y, return_counts=True)
-    if counts.min() < 2:
-        raise ValueError(
-            f"class {numbers[counts.argmin()]} has 1 row left when {name} rows are set aside, expected at least 2, one "
-            "for each side. Add rows of that class or leave it out."
-        )
-    least = len(numbers)
+    classes = class_numbers(subset.y)
+    least = 1 if classes is None else _least(classes, name)
     most = len(subset) - least
     if isinstance(size, float | np.floating):
         count = math.ceil(float(size) * total) if 0 < size < 1 else 0
     else:
         count = int(size)
     if not least <= count <= most:
+        needs = "each class needs a row on both sides" if classes is not None else "both sides need a row"
         raise ValueError(
             f"{name} is {size!r}, expected {least} to {most} rows, or a fraction between 0 and 1 of {total} "
-            "rows that comes to as many (each class needs a row on both sides)."
+            f"rows that comes to as many ({needs})."
         )
-    rows = np.arange(len(subset))
-    rest, aside = train_test_split(rows, test_size=count, stratify=subset.y, random_state=seed)
+    rest, aside = train_test_split(np.arange(len(subset)), test_size=count, stratify=classes, random_state=seed)
     return subset.select(rest), subset.select(aside)
+
+
+def _least(classes: np.ndarray, name: str) -> int:
+    """How many classes there are, if each has rows for both sides."""
+    numbers, counts = np.unique(classes, return_counts=True)
+    if counts.min() < 2:
+        raise ValueError(
+            f"class {numbers[counts.argmin()]} has 1 row left when {name} rows are set aside, expected at least 2, one "
+            "for each side. Add rows of that class or leave it out; quantities are no classes: pass them as floats."
+        )
+    return len(numbers)

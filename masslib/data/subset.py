@@ -1,15 +1,15 @@
-"""`Subset`: float32 inputs and labels that turn into reproducible batches."""
+"""`Subset`: inputs and labels that turn into reproducible batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from masslib._util.extras import needed_by
 from masslib.data import batches as _batches
-from masslib.data.rows import Rows
+from masslib.data.rows import Rows, nested
 
 if TYPE_CHECKING:
     import keras
@@ -19,57 +19,25 @@ if TYPE_CHECKING:
 class Subset:
     """Inputs and labels; NumPy until `batches()`. Made by `from_arrays`, `from_dataset`, `read_shards`, `load`.
 
+    Inputs with a scale, such as images in bytes, are read as float32; all others as they are stored.
+
     Attributes:
         rows: where the inputs lie: `rows.raw(numbers)` gives them as they are stored, unscaled.
-        y: labels, int32 `(n,)` for classes, float32 `(n,)` or `(n, k)` for regression.
+        y: labels `(n, ...)`, or None; `load` and `from_directory` number the classes by int32.
         classes: names of the classes, or None.
 
     Example:
         >>> from masslib.data import from_arrays
-        >>> subset = from_arrays(np.zeros((6, 8, 8), np.uint8), [0, 1, 0, 1, 0, 1])
+        >>> subset = from_arrays(np.zeros((6, 8, 8, 1), np.uint8), [0, 1, 0, 1, 0, 1])
         >>> subset
-        Subset(6 rows of (8, 8, 1), uint8 x 0.003922, labels int32)
+        Subset(6 rows of (8, 8, 1), uint8 x 0.003922, labels int64)
         >>> x, y = subset[:2]
         >>> x.shape, x.dtype, y
-        ((2, 8, 8, 1), dtype('float32'), array([0, 1], dtype=int32))
+        ((2, 8, 8, 1), dtype('float32'), array([0, 1]))
     """
 
-    def __init__(self, rows: Rows, y: np.ndarray, classes: list[str] | None = None) -> None:
+    def __init__(self, rows: Rows, y: Any, classes: list[str] | None = None) -> None:
         self.rows, self.y, self.classes = rows, y, classes
-
-    @classmethod
-    def from_dataset(
-        cls,
-        dataset: tf.data.Dataset,
-        *,
-        classes: Sequence[str] | None = None,
-        scale: float | None = None,
-        max_bytes: int = 2**31,
-    ) -> Subset:
-        """Reads a `tf.data.Dataset` of `(x, y)` to its end and keeps the arrays, as `from_arrays` would.
-
-        Args:
-            dataset: batches of rows, or single rows, if `y` is a scalar.
-            classes: names of the classes.
-            scale: as in `from_arrays`: by default 1/255 for uint8 images, else 1.
-            max_bytes: how much `x` and `y` may take. While they are put together, they take twice as much.
-
-        Raises:
-            TypeError: no dataset, or one whose elements are no pairs of tensors.
-            ValueError: the dataset is empty, endless or larger than `max_bytes`, or its rows have several shapes;
-                and as `from_arrays`.
-
-        Example:
-            >>> import tensorflow as tf
-            >>> dataset = tf.data.Dataset.from_tensor_slices((np.zeros((6, 8, 8), np.uint8), [0, 1] * 3))
-            >>> Subset.from_dataset(dataset.batch(4))
-            Subset(6 rows of (8, 8, 1), uint8 x 0.003922, labels int32)
-        """
-        from masslib.data.arrays import from_arrays
-        from masslib.data.materialize import arrays
-
-        x, y = arrays(dataset, max_bytes)
-        return from_arrays(x, y, classes=classes, scale=scale)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,8 +47,8 @@ class Subset:
         """Shape of one input, without the batch."""
         return self.rows.shape
 
-    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Scaled float32 inputs and labels of some rows, as NumPy.
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> tuple[np.ndarray, Any]:
+        """Inputs (scaled) and labels (None if there are none) of some rows, as NumPy.
 
         Raises:
             TypeError: `rows` is no int, slice, int array or boolean mask.
@@ -93,7 +61,7 @@ class Subset:
                     f"rows are {rows.dtype} of shape {rows.shape}, expected an int, a slice, a 1-D array of "
                     "ints or a mask."
                 )
-        return self.rows.read(rows), self.y[rows]
+        return self.rows.read(rows), nested(lambda labels: labels[rows], self.y)
 
     def take(self, n: int) -> Subset:
         """The first `n` rows; they share the memory.
@@ -111,6 +79,8 @@ class Subset:
     def sample(self, n: int, seed: int = 0) -> Subset:
         """`n` random rows without replacement, each class in proportion (`sklearn.utils.resample`).
 
+        Labels are taken for classes if they are whole numbers or booleans, one per row.
+
         Raises:
             ValueError: `n` is below 1 or above `len(self)`.
 
@@ -123,8 +93,8 @@ class Subset:
             from sklearn.utils import resample
 
         n = _batches.whole("n", n, 1, len(self))
-        stratify = self.y if self.y.dtype.kind == "i" else None
-        rows = resample(np.arange(len(self)), replace=False, n_samples=n, stratify=stratify, random_state=seed)
+        rows = np.arange(len(self))
+        rows = resample(rows, replace=False, n_samples=n, stratify=class_numbers(self.y), random_state=seed)
         return self.select(rows)
 
     def select(self, rows: slice | np.ndarray) -> Subset:
@@ -133,9 +103,9 @@ class Subset:
         Example:
             >>> from masslib.data import from_arrays
             >>> from_arrays(np.zeros((6, 2)), range(6)).select(np.array([5, 0])).y
-            array([5, 0], dtype=int32)
+            array([5, 0])
         """
-        return Subset(self.rows.select(rows), self.y[rows], self.classes)
+        return Subset(self.rows.select(rows), nested(lambda labels: labels[rows], self.y), self.classes)
 
     def steps(self, batch_size: int, replicas: int = 1) -> int:
         """Batches in one epoch of `batches(batch_size, replicas=replicas)`.
@@ -163,7 +133,7 @@ class Subset:
         shard: tuple[int, int] | None = None,
         augment: keras.layers.Layer | None = None,
     ) -> tf.data.Dataset:
-        """A dataset of `(x, y)` batches: float32 `(b, ...)` and labels `(b,)`; its cardinality is known.
+        """A dataset of `(x, y)` batches, or of `x` without labels: `(b, ...)` each; its cardinality is known.
 
         Every epoch is a permutation that (seed, epoch) decide (`tf.random.experimental.stateless_shuffle`).
         The same arguments give the same bits, with the same version of TensorFlow.
@@ -180,7 +150,7 @@ class Subset:
                 dropped, with a warning that says how many rows.
             shard: `(rank, workers)`: of every global batch the part of one worker, the ranks following one
                 another; `replicas`, those of all workers together, must be a multiple of `workers`.
-            augment: Keras preprocessing layer or Sequential of such, applied to each row after scaling
+            augment: Keras preprocessing layer or Sequential of such, applied to each row as float32, after scaling
                 (images are in [0, 1]). Its randomness is that of (seed, epoch, row number in the subset)
                 alone.
 
@@ -210,5 +180,14 @@ class Subset:
         )
 
     def __repr__(self) -> str:
+        kinds = nested(lambda labels: str(labels.dtype), self.y)
+        labels = "no labels" if kinds is None else f"labels {kinds}"
         classes = f", {len(self.classes)} classes" if self.classes else ""
-        return f"Subset({len(self)} rows of {self.input_shape}, {self.rows!r}, labels {self.y.dtype}{classes})"
+        return f"Subset({len(self)} rows of {self.input_shape}, {self.rows!r}, {labels}{classes})"
+
+
+def class_numbers(y: Any) -> np.ndarray | None:
+    """Labels as `(n,)` class numbers if they are whole numbers or booleans, one per row; else None."""
+    if not isinstance(y, np.ndarray) or y.dtype.kind not in "biu" or y.size != len(y):
+        return None
+    return y.reshape(-1)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from masslib._util.progress import bar
-from masslib.data.arrays import as_subset
+from masslib.data.passed import as_subset
+from masslib.data.subset import class_numbers
 from masslib.evaluation.scores import evaluate
 
 if TYPE_CHECKING:
@@ -69,9 +70,10 @@ def cross_validate(
     from masslib.train import fit
 
     data = as_subset(data)
-    if data.y.dtype.kind == "f":
-        raise ValueError(f"y has dtype {data.y.dtype}; expected classes (integers), which stratified folds need")
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(data)), data.y)
+    classes = class_numbers(data.y)
+    if classes is None:
+        raise ValueError(f"{data!r} has no class numbers (integers, one per row), which stratified folds need")
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(data)), classes)
     rows = []
     for train, test in bar(splits, title="cross-validate", unit="fold", visible=verbose, total=folds):
         model = _fresh(build)

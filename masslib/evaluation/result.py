@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _FIGURES = {
     "multiclass": ("accuracy", "macro_f1", "auc"),
+    "multilabel": ("accuracy", "micro_f1", "macro_f1", "auc"),
     "binary": ("accuracy", "precision", "recall", "f1", "auc"),
     "regression": ("mae", "rmse", "r2"),
 }
@@ -27,15 +28,18 @@ class Evaluation:
     fractions.
 
     Attributes:
-        task: `"multiclass"`, `"binary"` or `"regression"`.
+        task: `"multiclass"`, `"binary"`, `"multilabel"` or `"regression"`.
         n: Number of rows.
-        accuracy: Share of rows whose most probable class is the true one (top-1).
+        accuracy: Share of rows whose most probable class is the true one (top-1); for multilabel, of rows all of whose
+            labels are right (subset accuracy), each predicted above a probability of 0.5.
         accuracy_interval: `(low, high)`, the 95 % Wilson score interval of `accuracy`.
-        macro_f1: Mean F1 over the classes that occur among labels or predictions (multiclass).
-        precision: Share of rows called 1 that are 1 (binary).
-        recall: Share of rows that are 1 which were called 1 (binary).
-        f1: Harmonic mean of the two (binary).
-        auc: Area under the ROC curve; for several classes one-vs-rest, the mean over classes.
+        macro_f1: Mean F1 over the classes that occur among labels or predictions (multiclass), or over all labels
+            (multilabel).
+        micro_f1: F1 over all labels of all rows together (multilabel).
+        precision: True positives / predicted positives (binary).
+        recall: True positives / actual positives (binary).
+        f1: Harmonic mean of precision and recall (binary).
+        auc: Area under the ROC curve; for several classes or labels one-vs-rest, the mean over them.
         mae: Mean absolute error, in the unit of the labels.
         rmse: Root mean squared error, in the unit of the labels.
         r2: Coefficient of determination; 1 is perfect, 0 as good as the mean.
@@ -48,6 +52,7 @@ class Evaluation:
     accuracy: float | None = None
     accuracy_interval: tuple[float, float] | None = None
     macro_f1: float | None = None
+    micro_f1: float | None = None
     precision: float | None = None
     recall: float | None = None
     f1: float | None = None
@@ -67,12 +72,12 @@ class Evaluation:
         """Draw the confusion matrix with `masslib.plot.confusion`.
 
         Raises:
-            ValueError: For a regression, which has none.
+            ValueError: For a regression and several labels per row, which have none.
         """
         if self.confusion is None:
             raise ValueError(
-                "A regression has no confusion matrix to plot; read .mae, .rmse and .r2, or pass "
-                "task='binary' or 'multiclass' to evaluate() if the labels are classes."
+                f"A {self.task} evaluation has no confusion matrix to plot; read .metrics, or pass task='binary' or "
+                "'multiclass' to evaluate() if the labels are classes."
             )
         from masslib import plot
 

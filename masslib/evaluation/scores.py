@@ -11,9 +11,10 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn import metrics
 
+from masslib._util.checks import check_counts
 from masslib.evaluation.outputs import outputs_and_labels
 from masslib.evaluation.result import Evaluation
-from masslib.evaluation.tasks import TASKS, class_indices, pick_task
+from masslib.evaluation.tasks import TASKS, class_indices, is_signs, pick_task
 
 if TYPE_CHECKING:
     from masslib.data import Subset
@@ -31,9 +32,9 @@ def evaluate(
 ) -> Evaluation:
     """Run `model` over `data` and compute the metrics of its task with scikit-learn.
 
-    `"auto"` takes several outputs with whole-number labels for multiclass, one output with labels 0 and 1
-    for binary, and fractional labels for regression. A softmax of two outputs is multiclass; `task="binary"`
-    reads the second as the probability of class 1.
+    `"auto"` asks the loss that a Keras model was compiled with. Where that says nothing, as of a file, it takes the one
+    task that labels and outputs fit, and raises if there are several: labels of 0 and 1 may be classes or quantities. A
+    softmax of two outputs is multiclass; `task="binary"` reads the second as the probability of class 1.
 
     Outputs count as probabilities when all of them lie in [0, 1] (a hundredth of slack for quantized files),
     else as logits: several go through a softmax before the AUC, and the threshold of a single one is 0
@@ -42,10 +43,11 @@ def evaluate(
     Args:
         model: Anything with `predict(x)` that returns one array, such as a Keras 3 model, a tf_keras model
             or a `masslib.runtime.Predictor`; or the path of an exported file, which is loaded and closed.
-        data: A `Subset`, or a pair `(x, y)` with `x` `(n, ...)` and `y` `(n,)`: class indices from 0, or
-            quantities, `(n,)` or `(n, d)`, for regression. It is read piece by piece.
+        data: A `Subset`, or a pair `(x, y)` with `x` `(n, ...)` and `y`: class indices from 0 `(n,)` or one-hot
+            `(n, k)`; labels of 0 and 1, `(n,)` for binary and `(n, k)` for multilabel; or quantities, `(n,)` or
+            `(n, d)`. It is read piece by piece.
         batch_size: Rows per batch of `predict`.
-        task: `"auto"`, `"multiclass"`, `"binary"` or `"regression"`.
+        task: `"auto"`, `"multiclass"`, `"binary"`, `"multilabel"` or `"regression"`.
 
     Returns:
         An `Evaluation`.
@@ -66,15 +68,14 @@ def evaluate(
         >>> class Threshold:
         ...     def predict(self, x):
         ...         return x
-        >>> evaluate(Threshold(), (np.array([[0.1], [0.4], [0.7], [0.9]]), np.array([0, 1, 1, 1])))
+        >>> evaluate(Threshold(), (np.array([[0.1], [0.4], [0.7], [0.9]]), np.array([0, 1, 1, 1])), task="binary")
         Evaluation(binary, n=4: accuracy 0.75 [0.3006, 0.9544], precision 1, recall 0.6667, f1 0.8, auc 1)
     """
     if task not in TASKS:
         raise ValueError(f"task is {task!r}; expected one of {', '.join(map(repr, TASKS))}.")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}; expected a whole number of at least 1.")
+    check_counts(batch_size=(batch_size, 1))
     outputs, y, classes = outputs_and_labels(model, data, int(batch_size))
-    task = pick_task(task, outputs, y)
+    task = pick_task(task, model, outputs, y, classes)
     if task == "regression":
         return _regression(outputs, y)
     k = max(outputs.shape[1], 2)
@@ -83,23 +84,27 @@ def evaluate(
             f"The data name {len(classes)} classes, but the model tells {k} apart; evaluate the model on "
             "the data it was built for."
         )
-    return (_binary if task == "binary" else _multiclass)(outputs, class_indices(y, k), classes)
+    if task == "multilabel":
+        return _multilabel(outputs, y, classes)
+    judge = _binary if task == "binary" else _multiclass
+    return judge(outputs, class_indices(y, k), classes, signs=is_signs(y))
 
 
-def _multiclass(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None) -> Evaluation:
+def _multiclass(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None, *, signs: bool) -> Evaluation:
     predicted = outputs.argmax(axis=1)
     scores = outputs if are_probabilities(outputs) else softmax(outputs, axis=1)
     return Evaluation(
         task="multiclass",
-        **_accuracy(y, predicted, outputs.shape[1]),
+        **_accuracy(y == predicted),
+        confusion=metrics.confusion_matrix(y, predicted, labels=np.arange(outputs.shape[1])),
         macro_f1=float(metrics.f1_score(y, predicted, average="macro", zero_division=0)),
         auc=_auc(y, scores, classes),
         classes=classes,
     )
 
 
-def _binary(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None) -> Evaluation:
-    probable = are_probabilities(outputs)
+def _binary(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None, *, signs: bool) -> Evaluation:
+    probable = are_probabilities(outputs) and not signs
     if outputs.shape[1] == 2:
         score, threshold = outputs[:, 1] - outputs[:, 0], 0.0
     else:
@@ -108,7 +113,8 @@ def _binary(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(y, predicted, average="binary", zero_division=0)
     return Evaluation(
         task="binary",
-        **_accuracy(y, predicted, 2),
+        **_accuracy(y == predicted),
+        confusion=metrics.confusion_matrix(y, predicted, labels=[0, 1]),
         precision=float(precision),
         recall=float(recall),
         f1=float(f1),
@@ -117,9 +123,29 @@ def _binary(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None)
     )
 
 
+def _multilabel(outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None) -> Evaluation:
+    if y.shape != outputs.shape or not np.isin(y, (0, 1)).all():
+        raise ValueError(
+            f"y has shape {y.shape} and values from {y.min()} to {y.max()}; expected labels of 0 and 1, "
+            f"{outputs.shape}, for task='multilabel'."
+        )
+    y, predicted = y.astype(bool), outputs > (0.5 if are_probabilities(outputs) else 0)
+    accuracy = _accuracy((y == predicted).all(axis=1))
+    f1 = {kind: metrics.f1_score(y, predicted, average=kind, zero_division=0) for kind in ("micro", "macro")}
+    constant = np.flatnonzero(y.all(axis=0) | ~y.any(axis=0))
+    auc = _undefined("rows both with and without", constant, classes) if len(constant) else _ranked(y, outputs)
+    return Evaluation(
+        task="multilabel",
+        **accuracy,
+        micro_f1=float(f1["micro"]),
+        macro_f1=float(f1["macro"]),
+        auc=auc,
+        classes=classes,
+    )
+
+
 def _regression(outputs: np.ndarray, y: np.ndarray) -> Evaluation:
-    if y.ndim == 1:
-        y = y[:, None]
+    y = y.reshape(len(y), -1)
     if y.shape != outputs.shape:
         raise ValueError(f"The model gives outputs of shape {outputs.shape}, but y has shape {y.shape}.")
     return Evaluation(
@@ -136,24 +162,29 @@ def are_probabilities(outputs: np.ndarray) -> bool:
     return bool(outputs.min() >= -_ROUNDING and outputs.max() <= 1 + _ROUNDING)
 
 
-def _accuracy(y: np.ndarray, predicted: np.ndarray, k: int) -> dict[str, Any]:
-    right = int((y == predicted).sum())
-    interval = binomtest(right, len(y)).proportion_ci(0.95, method="wilson")
+def _accuracy(right: np.ndarray) -> dict[str, Any]:
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
     return {
-        "n": len(y),
-        "accuracy": float(metrics.accuracy_score(y, predicted)),
+        "n": len(right),
+        "accuracy": float(right.mean()),
         "accuracy_interval": (float(interval.low), float(interval.high)),
-        "confusion": metrics.confusion_matrix(y, predicted, labels=np.arange(k)),
     }
 
 
 def _auc(y: np.ndarray, scores: np.ndarray, classes: tuple[str, ...] | None) -> float:
     """One-vs-rest AUC of scores `(n, k)`, the mean over classes; NaN with a warning if one is absent."""
-    k = scores.shape[1]
-    absent = np.setdiff1d(np.arange(k), y)
+    absent = np.setdiff1d(np.arange(scores.shape[1]), y)
     if len(absent):
-        names = ", ".join(classes[c] if classes else str(c) for c in absent)
-        warnings.warn(f"AUC is undefined, because y has no row of: {names}.", RuntimeWarning, stacklevel=4)
-        return math.nan
+        return _undefined("row", absent, classes)
     # As multilabel columns: the multiclass form of roc_auc_score refuses rows that do not sum to one exactly.
-    return float(metrics.roc_auc_score(y[:, None] == np.arange(k), scores, average="macro"))
+    return _ranked(y[:, None] == np.arange(scores.shape[1]), scores)
+
+
+def _ranked(y: np.ndarray, scores: np.ndarray) -> float:
+    return float(metrics.roc_auc_score(y, scores, average="macro"))
+
+
+def _undefined(lacking: str, which: np.ndarray, classes: tuple[str, ...] | None) -> float:
+    names = ", ".join(classes[c] if classes else str(c) for c in which)
+    warnings.warn(f"AUC is undefined, because y has no {lacking} of: {names}.", RuntimeWarning, stacklevel=5)
+    return math.nan

@@ -106,7 +106,7 @@ def package(
     with replacing(path) as folder:
         folder.mkdir()
         files = _write(model, network, splits, formats, folder, description, seed, verbose)
-        measured, answers = _measure(files, splits, seed, verbose)
+        measured, answers = _measure(files, network, splits, seed, verbose)
         np.savez(folder / PROBE, x=splits.test[:_PROBES][0], **answers)
         facts = {
             "format": FORMAT,
@@ -169,17 +169,18 @@ def _write(
 
 
 def _measure(
-    files: dict[str, Path], splits: Splits, seed: int, verbose: bool
+    files: dict[str, Path], network: Any, splits: Splits, seed: int, verbose: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
     """What is told of each file, and its answers to the probe."""
     from masslib import measure
     from masslib.evaluation import evaluate
+    from masslib.evaluation.tasks import compiled_task
 
     timed = measure.latencies(files, seed=seed, max_seconds=1.0)
-    measured, answers = {}, {}
+    task, measured, answers = compiled_task(network), {}, {}
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
         with runtime.load(path) as predictor:
-            result = evaluate(predictor, splits.test)
+            result = evaluate(predictor, splits.test, task=task)
             answers[name] = predictor.predict(splits.test[:_PROBES][0])
         size = measure.file_size(path)
         measured[name] = {

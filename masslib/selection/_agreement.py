@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from masslib.data.subset import class_numbers
 from masslib.evaluation.outputs import outputs_and_labels
 from masslib.evaluation.scores import are_probabilities
-from masslib.evaluation.tasks import class_indices
+from masslib.evaluation.tasks import class_indices, compiled_task
 
 if TYPE_CHECKING:
     from masslib.data import Subset
@@ -57,7 +58,9 @@ def agreement(
     if not files or _MODEL in files:
         raise ValueError(f"files={list(files)}: expected at least one, none of them named {_MODEL!r}")
     expected, y, _ = outputs_and_labels(model, data, batch_size)
-    labels = class_indices(y, max(expected.shape[1], 2)) if y.dtype.kind in "iu" else None
+    task = compiled_task(model)
+    classes = class_numbers(y) is not None if task == "auto" else task in ("binary", "multiclass")
+    labels = class_indices(y, max(expected.shape[1], 2)) if classes else None
     threshold = 0.5 if are_probabilities(expected) else 0.0
     rows = {_MODEL: _row(expected, expected, labels, threshold)}
     for name, file in files.items():

@@ -22,6 +22,7 @@ from masslib.compression.recipe import compress_each
 from masslib.compression.step import Step
 from masslib.data import Splits
 from masslib.evaluation import Evaluation, evaluate
+from masslib.evaluation.tasks import compiled_task
 
 if TYPE_CHECKING:
     import keras
@@ -115,7 +116,8 @@ def compare(
         raise ValueError(
             f"recipes={list(recipes)}: expected at least one, none of them named {BASELINE!r} (the baseline)"
         )
-    if splits.test.y.dtype.kind == "f":
+    task = compiled_task(model)
+    if task == "regression" or (task == "auto" and splits.test.y.dtype.kind == "f"):
         raise ValueError("compare judges classifiers by their accuracy, and these labels are quantities")
     stems = {name: _file_name(name) for name in (BASELINE, *recipes)}
     alike = [name for name in recipes if not stems[name] or list(stems.values()).count(stems[name]) > 1]
@@ -137,7 +139,7 @@ def compare(
         # LiteRT and zlib leave Python alone while they compute, each on one core.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             sizes = pool.map(measure.file_size, files.values())
-            scores = pool.map(lambda path: evaluate(path, splits.test), files.values())
+            scores = pool.map(lambda path: evaluate(path, splits.test, task=task), files.values())
             scores = bar(scores, title="evaluate", unit="file", visible=verbose, total=len(files))
             evaluations = dict(zip(files, scores, strict=True))
             table = _table(files, evaluations, dict(zip(files, sizes, strict=True)))

@@ -127,7 +127,7 @@ def fastest(
     place = Path(folder or tempfile.mkdtemp())
     try:
         files, skipped = _write(model, splits, place, seed, verbose)
-        table = _measure(files, splits, batch_size, threads, seed, verbose)
+        table = _measure(files, model, splits, batch_size, threads, seed, verbose)
     except BaseException:
         if folder is None:
             shutil.rmtree(place)
@@ -167,14 +167,21 @@ def _write(
 
 
 def _measure(
-    files: dict[str, Path], splits: Splits, batch_size: int, threads: int, seed: int, verbose: bool
+    files: dict[str, Path],
+    model: keras.Model,
+    splits: Splits,
+    batch_size: int,
+    threads: int,
+    seed: int,
+    verbose: bool,
 ) -> pd.DataFrame:
     from masslib import measure
     from masslib.evaluation import evaluate
+    from masslib.evaluation.tasks import compiled_task
 
-    accuracy = {}
+    task, accuracy = compiled_task(model), {}
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
-        accuracy[name] = evaluate(path, splits.valid).accuracy
+        accuracy[name] = evaluate(path, splits.valid, task=task).accuracy
         if accuracy[name] is None:
             raise ValueError("fastest judges classifiers by their accuracy, and these labels are quantities")
     timed = measure.latencies(files, batch_size=batch_size, threads=threads, runs=400, seed=seed)

@@ -17,6 +17,7 @@ from masslib.compression import diagnose
 from masslib.compression.result import Compressed
 from masslib.compression.step import Training
 from masslib.evaluation import evaluate
+from masslib.evaluation.tasks import compiled_task
 from masslib.graph.compiled import compile_config
 from masslib.graph.copying import copied
 from masslib.packaging import provenance
@@ -113,11 +114,12 @@ def search(
             stopped = _run(families, store, judge, trials, budget, deadline, verbose)
         best = min((t for t in trials if t.accepted), key=lambda trial: trial.score, default=None)
         file = store.baseline if best is None else store.file(trials.index(best))
+        task, judged = compiled_task(model), {"float": store.baseline, "best": file}
         return Search(
             best=Compressed(copied(model), ()) if best is None else store.model(trials.index(best)),
             name="float" if best is None else best.name,
             table=table_of(judge.figures(store.baseline), trials),
-            test={"float": evaluate(store.baseline, splits.test), "best": evaluate(file, splits.test)},
+            test={name: evaluate(path, splits.test, task=task) for name, path in judged.items()},
             sensitivity=found,
             file=file if folder else None,
             stopped=stopped,

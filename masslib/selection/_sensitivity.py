@@ -15,6 +15,7 @@ from masslib._util.progress import bar
 from masslib._util.quiet import quiet
 from masslib.compression.tfmot import support
 from masslib.evaluation import evaluate
+from masslib.evaluation.tasks import compiled_task
 from masslib.graph.checks import check_one_input
 from masslib.graph.copying import copied
 from masslib.graph.nodes import named_layers
@@ -144,7 +145,7 @@ def sensitivity(
     copy = copied(model)
     check_one_input(copy)
     kernels = _kernels(copy, technique, layers)
-    judge = _Judge(copy, split, batch_size)
+    judge = _Judge(copy, split, batch_size, compiled_task(model))
     baseline, rows = judge.accuracy(), {}
     with bar(
         title=f"sensitivity to {technique}", unit="level", visible=verbose, total=len(kernels) * len(levels)
@@ -165,9 +166,9 @@ def sensitivity(
 class _Judge:
     """Evaluates the model as its weights are now, by one traced function."""
 
-    def __init__(self, model: keras.Model, split: Any, batch_size: int):
+    def __init__(self, model: keras.Model, split: Any, batch_size: int, task: str):
         self._run = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-        self._split, self._batch_size = split, batch_size
+        self._split, self._batch_size, self._task = split, batch_size, task
 
     def predict(self, x: np.ndarray, batch_size: int) -> np.ndarray:
         # Quiet, because TensorFlow takes one function per model for one that is traced again and again.
@@ -175,7 +176,7 @@ class _Judge:
             return np.concatenate([self._run(x[i : i + batch_size]).numpy() for i in range(0, len(x), batch_size)])
 
     def accuracy(self) -> float:
-        result = evaluate(self, self._split, batch_size=self._batch_size)
+        result = evaluate(self, self._split, batch_size=self._batch_size, task=self._task)
         if result.accuracy is None:
             raise ValueError("the labels are quantities, but sensitivity measures the accuracy of classifiers")
         return result.accuracy

@@ -17,6 +17,7 @@ from masslib._util.manifest import read_sealed, write_sealed
 from masslib.compression.recipe import compress
 from masslib.compression.result import Compressed
 from masslib.evaluation import evaluate
+from masslib.evaluation.tasks import compiled_task
 from masslib.selection._sensitivity import Sensitivity
 from masslib.selection.candidates import Candidate
 
@@ -139,7 +140,8 @@ class Judge:
         self._model, self._splits, self._baseline = model, splits, baseline
         self._objective, self._max_drop, self._options = objective, max_drop, options
         export.tflite(model, baseline)
-        self._accuracy = evaluate(baseline, splits.valid).accuracy
+        self._task = compiled_task(model)
+        self._accuracy = evaluate(baseline, splits.valid, task=self._task).accuracy
         if self._accuracy is None:
             raise ValueError("the labels are quantities, but search watches the accuracy of classifiers")
         self._size = measure.file_size(baseline).gzipped
@@ -162,7 +164,8 @@ class Judge:
 
     def figures(self, file: Path) -> dict[str, float]:
         """Measure a file, for the table."""
-        accuracy, size = evaluate(file, self._splits.valid).accuracy, measure.file_size(file)
+        accuracy = evaluate(file, self._splits.valid, task=self._task).accuracy
+        size = measure.file_size(file)
         times = measure.latencies({"float": self._baseline, "trial": file})
         return {
             "accuracy": accuracy,

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from masslib.data import Subset, from_arrays
+import numpy as np
+
+from masslib.data import Subset
+from masslib.data.passed import passed
 from masslib.train.replicas import Replicas
 from masslib.train.rows import number_of_rows, repeated, rows_between
 
@@ -24,7 +27,7 @@ class Feed:
         steps: Batches per epoch; None while a dataset does not know its length.
         rows: Rows per epoch, None for a dataset.
         dealt: Whether the batches hold the rows of this process alone, and not the global batch.
-        sample: Returns rows that look like those of the data, `(x, y)` or with their weights.
+        sample: Returns a batch like those of the data: `x`, `(x, y)` or with the weights of the rows.
         labels: Returns so many labels that look like those of the data, or None where their shape is not known.
     """
 
@@ -67,12 +70,15 @@ def feed(
     A process reads its own rows of a `Subset`. Of a user's dataset every process reads all, and takes its rows from
     each batch: no file can starve a worker, and the global batches are those of a single process.
     """
+    import keras
     import tensorflow as tf
 
     parts = replicas.count * accumulate
     weigh = _weigher(class_weight)
     if not isinstance(x, tf.data.Dataset):
         subset = _subset(x, y)
+        if weigh and not isinstance(subset.y, np.ndarray):
+            raise ValueError("class_weight needs labels of a single output; give the rows weights in a dataset instead")
         # A part to accumulate has rows of all processes, so each of them needs the whole batch.
         dealt = replicas.workers > 1 and accumulate == 1
 
@@ -95,8 +101,8 @@ def feed(
             steps=steps,
             rows=len(subset),
             dealt=dealt,
-            sample=lambda: subset[:parts],
-            labels=lambda rows: tf.convert_to_tensor(subset.y[:rows]),
+            sample=lambda: keras.utils.pack_x_y_sample_weight(*subset[:parts]),
+            labels=lambda rows: tf.convert_to_tensor(subset.y[:rows]) if isinstance(subset.y, np.ndarray) else None,
             _open=open_subset,
             _spans_epochs=True,
         )
@@ -128,21 +134,20 @@ def _subset(x: Any, y: Any = None) -> Subset:
         if y is not None:
             raise ValueError("y was passed beside a Subset, which has its own labels; leave y out")
         return x
-    if y is None:
-        raise TypeError(f"expected a Subset, a tf.data.Dataset, or arrays x and y; got {type(x).__name__} and no y")
-    return from_arrays(x, y, scale=1)  # as in Keras, what is passed is what the model sees
+    return passed(x, y)
 
 
 def validation_batches(data: Any, batch_size: int) -> tf.data.Dataset | None:
     """Make batches of what was passed as validation_data."""
+    import keras
     import tensorflow as tf
 
     if data is None or isinstance(data, tf.data.Dataset):
         return data
-    if isinstance(data, tuple) and len(data) != 2:
-        raise ValueError(f"validation_data: expected a pair (x, y), got {len(data)} values")
-    subset = _subset(*data) if isinstance(data, tuple) else _subset(data)
-    return subset.batches(batch_size, shuffle=False)
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if weight is None:
+        return _subset(x, y).batches(batch_size, shuffle=False)
+    return passed(x, (y, weight)).batches(batch_size, shuffle=False).map(lambda x, rest: (x, *rest))
 
 
 def labels_like(dataset: tf.data.Dataset, rows: int) -> tf.Tensor | None:
