@@ -15,7 +15,7 @@ def test_a_folder_is_given_back(tmp_path):
 
 
 def test_another_process_is_kept_out_until_it_dies(tmp_path):
-    code = "import sys, masslib.lock as l; held = l.lock(sys.argv[1]); print(flush=True); input()"
+    code = "import sys, masslib._util.lock as l; held = l.lock(sys.argv[1]); print(flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], **pipes) as owner:
         owner.stdout.readline()
