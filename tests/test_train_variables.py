@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from masslib import fit, strategy
+from masslib.train import step
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(48, 6)).astype("float32")
@@ -173,3 +174,13 @@ def test_replicas_say_that_other_optimizers_have_to_be_built_first():
         ValueError, match=r"optimizers .* have no variables yet.*optimizer.build\(variables\) in the scope"
     ):
         fit(model, data, verbose=0)
+
+
+def test_two_large_networks_are_trained_as_keras_trains_them(monkeypatch):
+    """Their update would be compiled, were it that of the optimizer the model was compiled with."""
+    monkeypatch.setattr(step, "_COMPILED_WEIGHTS", 0)
+    history, weights = _trained(fit, MAKERS["two networks"])
+    expected, keras_weights = _trained(keras.Model.fit, MAKERS["two networks"])
+    np.testing.assert_allclose(history, expected, rtol=1e-5)
+    for mine, other in zip(weights, keras_weights, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-6)
