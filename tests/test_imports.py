@@ -22,7 +22,11 @@ def test_masslib_has_no_circle_and_imports_nothing_from_above_or_undeclared():
             "a circle of modules: train.a <- train.b <- train.a",
         ),
         (
-            {"data/a.py": "def f():\n    import masslib.graph.b", "data/c.py": "", "graph/b.py": "import masslib.data.c"},
+            {
+                "data/a.py": "def f():\n    import masslib.graph.b",
+                "data/c.py": "",
+                "graph/b.py": "import masslib.data.c",
+            },
             "a circle of rooms: data <- graph <- data",
         ),
         ({"runtime.py": "import tensorflow"}, "runtime:1: imports tensorflow at the top"),
