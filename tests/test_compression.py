@@ -1,5 +1,7 @@
 """What the steps promise, checked on the model that `compress` returns, and the words of every error."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -241,3 +243,30 @@ def test_averaged_weights_names_of_outputs_and_metrics_as_strings_are_taken(digi
     small = compress(model, [Prune(0.5, max_steps=4), Cluster(16, max_steps=2)], data, batch_size=32, verbose=False)
     kernel = small.model.get_layer("answer").get_weights()[0]
     assert (kernel == 0).mean() >= 0.5 and len(np.unique(kernel)) <= 16
+
+
+def test_settings_may_be_numbers_of_numpy():
+    numbers = np.array([3, 8]), np.array([0.5, 0.25], "float32")
+    steps = [
+        Prune(numbers[1][0], max_steps=numbers[0][0], learning_rate=numbers[1][1]),
+        Prune({"dense1": numbers[1][1]}, pattern=(numbers[0][0], numbers[0][0]), min_share=np.float64(0.1)),
+        Cluster(numbers[0][1], epochs=np.uint8(2)),
+        Cluster({"dense1": numbers[0][1]}),
+        LowRank(numbers[0][0]),
+        PruneChannels(numbers[1][0]),
+        Quantize("int8", calibration_rows=numbers[0][0]),
+        QuantizeAware(max_steps=np.int64(4)),
+    ]
+    plain = [
+        Prune(0.5, max_steps=3, learning_rate=0.25),
+        Prune({"dense1": 0.25}, pattern=(3, 3), min_share=0.1),
+        Cluster(8, epochs=2),
+        Cluster({"dense1": 8}),
+        LowRank(3),
+        PruneChannels(0.5),
+        Quantize("int8", calibration_rows=3),
+        QuantizeAware(max_steps=4),
+    ]
+    assert steps == plain
+    assert repr(steps) == repr(plain)
+    assert json.dumps([step.settings() for step in steps]) == json.dumps([step.settings() for step in plain])

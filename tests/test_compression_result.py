@@ -1,10 +1,12 @@
 """A compressed model survives the disk, and damage is told."""
 
+import copy
 import json
 
 import numpy as np
 import pytest
 
+import masslib
 from masslib import Cluster, Compressed, Prune, Quantize, QuantizeAware, compress, export, models
 from masslib._util import manifest
 
@@ -43,6 +45,21 @@ def test_what_comes_back_answers_the_same(model, digits, tmp_path, recipe):
     np.testing.assert_array_equal(answers[0], answers[1])
     np.testing.assert_array_equal(answers[0], answers[2])
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["once_more", "small"]
+
+
+@pytest.mark.parametrize("step", [Quantize("int8"), Quantize("dynamic"), QuantizeAware(max_steps=2)], ids=repr)
+def test_it_is_judged_by_the_file_that_would_be_written(model, digits, tmp_path, step):
+    small = compress(model, step, digits.train, verbose=False)
+    x, _ = digits.test[:]
+    file = export.load(export.tflite(small, tmp_path / "small.tflite"))
+    np.testing.assert_array_equal(small.predict(x), file.predict(x))
+    written = small._file.path
+    assert small.predict(x[:3]).shape == (3, 10) and small._file.path == written  # written once
+    assert masslib.evaluate(small, digits.test) == masslib.evaluate(file, digits.test)
+    assert np.abs(small.predict(x) - np.asarray(small.model(x))).max() > 0
+    np.testing.assert_array_equal(copy.copy(small).predict(x), small.predict(x))
+    del small
+    assert not written.parent.exists()
 
 
 @pytest.fixture

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from masslib.bridge.translate import register
 from masslib.compression import steps
 from masslib.compression.step import Step
 from masslib.compression.tfmot.schemes import by_role, quantize_scope
+from masslib.export._tflite import tflite
+from masslib.runtime import Predictor, load
 
 _FORMAT = "masslib compressed model 1"
 # TFMOT's layers do not survive the formats that hold architecture and weights together.
@@ -44,6 +49,40 @@ class Compressed:
     skipped: dict[str, str] = field(default_factory=dict)
     precision: str = "float32"
     calibration: np.ndarray | None = field(default=None, repr=False)
+
+    def predict(self, x: Any, *, batch_size: int = 256) -> np.ndarray:
+        """Answer as the file does that `masslib.export.tflite` writes; the first call writes it, for itself.
+
+        So `masslib.evaluate(compressed, data)` tells the accuracy of what will be deployed, rounding included.
+
+        Args:
+            x: Inputs `(n, *input_shape)`.
+            batch_size: Rows at once.
+
+        Returns:
+            Outputs `(n, *output_shape)`, float32.
+
+        Raises:
+            ValueError: As `masslib.export.tflite`, and if the inputs do not fit.
+
+        Example:
+            >>> import masslib, numpy as np
+            >>> small = masslib.compress(masslib.models.mlp((4,), 3), masslib.Quantize("dynamic"))
+            >>> small.predict(np.zeros((2, 4))).shape
+            (2, 3)
+        """
+        return self._file.predict(x, batch_size=batch_size)
+
+    @cached_property
+    def _file(self) -> Predictor:
+        folder = tempfile.TemporaryDirectory()
+        predictor = load(tflite(self, Path(folder.name, "model.tflite")))
+        weakref.finalize(self, _dropped, predictor, folder)
+        return predictor
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy writes a file of its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_file"}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything into a folder, whole or not at all; one that `save` made is replaced.
@@ -79,6 +118,11 @@ class Compressed:
             ValueError: If a file in it is missing or was changed since, or a newer masslib wrote it.
         """
         return cls(**_read(path))
+
+
+def _dropped(predictor: Predictor, folder: tempfile.TemporaryDirectory) -> None:
+    predictor.close()
+    folder.cleanup()
 
 
 def _write(compressed: Compressed, path: str | os.PathLike[str]) -> None:

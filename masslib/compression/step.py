@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Self
+
+import numpy as np
 
 
 class Step:
     """One technique with its settings; see the subclasses.
 
     Attributes:
-        order: Place in a recipe: a step of lower order that came later would undo what the other one won.
+        order: Place in a recipe. Lower runs first; later steps preserve earlier results.
     """
 
     order: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        """Keep settings as plain Python values: they are shown as one would type them, and stored as JSON."""
+        for setting in fields(self):
+            object.__setattr__(self, setting.name, _plain(getattr(self, setting.name)))
 
     def __repr__(self) -> str:
         """Show the step as one would type it: the first setting, and those that do not have their default."""
@@ -51,6 +59,7 @@ class Training(Step):
     learning_rate: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         kind = type(self).__name__
         for name in ("epochs", "max_steps"):
             value = getattr(self, name)
@@ -62,6 +71,15 @@ class Training(Step):
                 f"{kind}(learning_rate={self.learning_rate!r}): expected a positive number, "
                 "or None for the learning rate that the model was compiled with"
             )
+
+
+def _plain(value: Any) -> Any:
+    """Turn numbers of NumPy into those of Python."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
 def check_min_share(step: Any) -> None:

@@ -6,11 +6,10 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -21,8 +20,9 @@ from masslib._util.tables import as_html, as_text
 from masslib.compression.recipe import compress_each
 from masslib.compression.step import Step
 from masslib.data import Splits
-from masslib.evaluation import Evaluation, evaluate
+from masslib.evaluation import Evaluation
 from masslib.evaluation.tasks import compiled_task
+from masslib.selection.judging import Judged, figures, judged
 
 if TYPE_CHECKING:
     import keras
@@ -81,6 +81,7 @@ def compare(
     batch_size: int = 128,
     seed: int = 0,
     verbose: bool = True,
+    custom_layers: Mapping[type, Any] | None = None,
 ) -> Comparison:
     """Compress a model by several recipes and measure each exported file, beside the float file.
 
@@ -96,6 +97,7 @@ def compare(
         batch_size: Rows per training step of the fine-tuning.
         seed: Seed of the fine-tuning and the calibration.
         verbose: Whether to show progress.
+        custom_layers: As in `masslib.compress`.
 
     Returns:
         A `Comparison`.
@@ -125,7 +127,7 @@ def compare(
         raise ValueError(
             f"recipes={alike}: their files would have the same name or none; let the names differ in letters or digits"
         )
-    options = {"batch_size": batch_size, "seed": seed, "verbose": verbose}
+    options = {"batch_size": batch_size, "seed": seed, "verbose": verbose, "custom_layers": custom_layers}
     compressed = compress_each(model, list(recipes.values()), splits.train, **options)
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
         files = {BASELINE: export.tflite(model, Path(place, f"{BASELINE}.tflite"))}
@@ -136,13 +138,9 @@ def compare(
             except Exception as error:
                 error.add_note(f"This was the recipe {name!r}: {recipes[name]!r}.")
                 raise
-        # LiteRT and zlib leave Python alone while they compute, each on one core.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            sizes = pool.map(measure.file_size, files.values())
-            scores = pool.map(lambda path: evaluate(path, splits.test, task=task), files.values())
-            scores = bar(scores, title="evaluate", unit="file", visible=verbose, total=len(files))
-            evaluations = dict(zip(files, scores, strict=True))
-            table = _table(files, evaluations, dict(zip(files, sizes, strict=True)))
+        found = judged(files, splits.test, task=task, verbose=verbose)
+        table = _table(found, measure.latencies(files))
+    evaluations = {name: file.evaluation for name, file in found.items()}
     return Comparison(table, evaluations, files if folder else {})
 
 
@@ -150,26 +148,6 @@ def _file_name(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_")
 
 
-def _table(
-    files: dict[str, Path], evaluations: dict[str, Evaluation], sizes: dict[str, measure.FileSize]
-) -> pd.DataFrame:
-    latencies = measure.latencies(files)
-    rows = {
-        name: {
-            "accuracy": result.accuracy,
-            "low": result.accuracy_interval[0],
-            "high": result.accuracy_interval[1],
-            "drop_points": 100 * (evaluations[BASELINE].accuracy - result.accuracy),
-            "macro_f1": result.macro_f1,
-            "auc": result.auc,
-            "size_kb": sizes[name].raw / 1000,
-            "gzipped_kb": sizes[name].gzipped / 1000,
-            "times_smaller": sizes[BASELINE].gzipped / sizes[name].gzipped,
-            "nonzero": measure.nonzero(files[name]),
-            "mflops": measure.flops(files[name]) / 1e6,
-            "median_ms": latencies[name].median_ms,
-            "p95_ms": latencies[name].p95_ms,
-        }
-        for name, result in evaluations.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
+def _table(files: dict[str, Judged], latencies: dict[str, measure.Latency]) -> pd.DataFrame:
+    rows = {name: figures(file, latencies[name], files[BASELINE], latencies[BASELINE]) for name, file in files.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").drop(columns="times_faster")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from masslib._util.checks import check_count
 from masslib._util.lock import lock
 from masslib._util.progress import bar
 from masslib.compression import diagnose
@@ -49,6 +53,7 @@ def search(
     batch_size: int = 128,
     seed: int = 0,
     verbose: bool = True,
+    custom_layers: Mapping[type, Any] | None = None,
 ) -> Search:
     """Find the recipe that makes a model smallest or fastest without losing more accuracy than allowed.
 
@@ -69,7 +74,7 @@ def search(
         objective: What becomes small: `"size"` (bytes of the gzipped file), `"latency"` (median time of one row on
             one thread, against the float file in the same turn), or `"flops"` (operations, then bytes).
         budget: How many trials to make at most, those that lie in the folder included.
-        max_seconds: No trial starts later than so long, in s, after the call.
+        max_seconds: Time limit, in s, after which no trial starts.
         folder: Where to keep the trials, each with its file and its model; thrown away if absent.
         epochs: As in every step that fine-tunes.
         max_steps: As in every step that fine-tunes.
@@ -77,6 +82,7 @@ def search(
         batch_size: Rows per training step.
         seed: Seed of the fine-tuning, the calibration and the rows that sensitivity is measured on.
         verbose: Whether to show progress.
+        custom_layers: As in `masslib.compress`.
 
     Returns:
         A `Search`, whose `.best` is ready for `masslib.export.tflite`.
@@ -99,17 +105,24 @@ def search(
     """
     tuning = {"epochs": epochs, "max_steps": max_steps, "learning_rate": learning_rate}
     _check(model, max_drop, objective, budget, max_seconds, tuning)
-    options = {"batch_size": batch_size, "seed": seed}
+    budget, max_drop = operator.index(budget), float(max_drop)
+    options = {"batch_size": check_count("batch_size", batch_size), "seed": operator.index(seed)}
     goal = {"objective": objective, "max_drop": max_drop}
     searched = {"model": fingerprint(model), "data": provenance.data(splits)}
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place, lock(place):
         store = Folder(Path(place), {**searched, **goal, **tuning, **options})
-        judge = Judge(model, splits, store.baseline, **goal, options=options | {"verbose": verbose})
+        judge = Judge(
+            model,
+            splits,
+            store.baseline,
+            **goal,
+            options=options | {"verbose": verbose, "custom_layers": custom_layers},
+        )
         trials: list[Trial] = []
         found, stopped = None, "interrupted"
         with suppress(KeyboardInterrupt):  # the best so far is what was asked for
-            found = store.sensitivity() or _measured(model, splits, store, seed, verbose)
+            found = store.sensitivity() or _measured(model, splits, store, seed, verbose, custom_layers)
             families = families_for(objective, found, tuning)
             stopped = _run(families, store, judge, trials, budget, deadline, verbose)
         best = min((t for t in trials if t.accepted), key=lambda trial: trial.score, default=None)
@@ -151,9 +164,16 @@ def _run(
     return "the budget of trials is used"
 
 
-def _measured(model: keras.Model, splits: Splits, store: Folder, seed: int, verbose: bool) -> Sensitivity:
+def _measured(
+    model: keras.Model,
+    splits: Splits,
+    store: Folder,
+    seed: int,
+    verbose: bool,
+    custom_layers: Mapping[type, Any] | None,
+) -> Sensitivity:
     """Measure the sensitivity of what can be pruned."""
-    prunable = diagnose(model, min_share=0)["prunes"]
+    prunable = diagnose(model, min_share=0, custom_layers=custom_layers)["prunes"]
     rows = splits.valid.sample(min(_SENSITIVITY_ROWS, len(splits.valid)), seed=seed)
     layers = list(prunable.index[prunable])
     if not layers:
@@ -171,10 +191,9 @@ def _check(
     compile_config(model)  # refuses one that is not compiled
     if objective not in _OBJECTIVES:
         raise ValueError(f"objective={objective!r}: expected one of {', '.join(map(repr, _OBJECTIVES))}")
-    if not isinstance(max_drop, int | float) or not 0 <= max_drop < 1:
+    if not isinstance(max_drop, Real) or not 0 <= max_drop < 1:
         raise ValueError(f"max_drop={max_drop!r}: expected a fraction from 0 up to 1, such as 0.005 for half a point")
-    if not isinstance(budget, int) or isinstance(budget, bool) or budget < 1:
-        raise ValueError(f"budget={budget!r}: expected a number of trials of at least 1")
+    check_count("budget", budget)
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"max_seconds={max_seconds!r}: expected a positive number of seconds, or None")
     Training(**tuning)  # refuses what no step takes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Search:
             split stayed within the budget), `accuracy` (on the validation split), `drop_points` (percentage points
             below float), `size_kb` and `gzipped_kb` (1000 bytes), `times_smaller` (gzipped), `nonzero` (weights),
             `mflops`, `median_ms`, `times_faster`, `seconds` (that the trial took), `recipe` (the steps), `note` (why
-            a trial could not be made).
+            a trial could not be made; shown below the table).
         test: `"float"` and `"best"` -> `Evaluation` on the test split, which the search never looked at before.
         sensitivity: What the sparsity of each layer was taken from.
         file: The TFLite file of the best model; None when no folder was given.
@@ -56,13 +57,18 @@ class Search:
         return plot.tradeoff(table, y="valid_accuracy", limit=table["valid_accuracy"]["float"] - self.max_drop)
 
     def __repr__(self) -> str:
-        return f"{self._title()}\n{as_text(self._shown())}"
+        return "\n".join([self._title(), as_text(self._shown()), *self._remarks()])
 
     def _repr_html_(self) -> str:
-        return f"<p>{self._title()}</p>{as_html(self._shown())}"
+        remarks = "<br>".join(html.escape(remark) for remark in self._remarks())
+        return f"<p>{self._title()}</p>{as_html(self._shown())}{remarks}"
 
     def _shown(self) -> pd.DataFrame:
         return self.table.drop(columns=["recipe", "note"])
+
+    def _remarks(self) -> list[str]:
+        notes = self.table["note"][self.table["note"] != ""]
+        return [f"not made: {name}, {' '.join(note.split())}" for name, note in notes.items()]
 
     def _title(self) -> str:
         best, plain = self.test["best"].accuracy, self.test["float"].accuracy

@@ -16,10 +16,10 @@ from masslib._util.files import replacing
 from masslib._util.manifest import read_sealed, write_sealed
 from masslib.compression.recipe import compress
 from masslib.compression.result import Compressed
-from masslib.evaluation import evaluate
 from masslib.evaluation.tasks import compiled_task
 from masslib.selection._sensitivity import Sensitivity
 from masslib.selection.candidates import Candidate
+from masslib.selection.judging import figures, judged
 
 if TYPE_CHECKING:
     import keras
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 _SEARCH, _SENSITIVITY, _TRIAL = "search.json", "sensitivity.json", "trial.json"
 _FILE, _MODEL = "model.tflite", "compressed"
+_COLUMNS = (
+    *("accuracy", "drop_points", "size_kb", "gzipped_kb", "times_smaller", "nonzero", "mflops", "median_ms"),
+    "times_faster",
+)
 
 
 @dataclass(frozen=True)
@@ -141,10 +145,7 @@ class Judge:
         self._objective, self._max_drop, self._options = objective, max_drop, options
         export.tflite(model, baseline)
         self._task = compiled_task(model)
-        self._accuracy = evaluate(baseline, splits.valid, task=self._task).accuracy
-        if self._accuracy is None:
-            raise ValueError("the labels are quantities, but search watches the accuracy of classifiers")
-        self._size = measure.file_size(baseline).gzipped
+        self._float = judged({"float": baseline}, splits.valid, task=self._task)["float"]
 
     def trial(self, candidate: Candidate, file: Path, folder: Path) -> Trial:
         """Compress, export and measure; what cannot be made is a trial that was not accepted."""
@@ -164,21 +165,10 @@ class Judge:
 
     def figures(self, file: Path) -> dict[str, float]:
         """Measure a file, for the table."""
-        accuracy = evaluate(file, self._splits.valid, task=self._task).accuracy
-        size = measure.file_size(file)
+        found = judged({"trial": file}, self._splits.valid, task=self._task)["trial"]
         times = measure.latencies({"float": self._baseline, "trial": file})
-        return {
-            "accuracy": accuracy,
-            "drop_points": 100 * (self._accuracy - accuracy),
-            "size_kb": size.raw / 1000,
-            "gzipped_kb": size.gzipped / 1000,
-            "times_smaller": self._size / size.gzipped,
-            "nonzero": measure.nonzero(file),
-            "mflops": measure.flops(file) / 1e6,
-            "median_ms": times["trial"].median_ms,
-            # Against the float file in the same turn: a machine that is busy now slows both.
-            "times_faster": times["float"].median_ms / times["trial"].median_ms,
-        }
+        row = figures(found, times["trial"], self._float, times["float"])
+        return {column: row[column] for column in _COLUMNS}
 
     def _score(self, figures: Mapping[str, float]) -> tuple[float, ...]:
         if self._objective == "latency":

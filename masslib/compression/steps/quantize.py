@@ -38,10 +38,12 @@ class Quantize(Step):
     calibration_rows: int = 256
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.precision not in _PRECISIONS:
             raise ValueError(f"Quantize({self.precision!r}): expected one of {', '.join(map(repr, _PRECISIONS))}")
-        if not isinstance(self.calibration_rows, int) or self.calibration_rows < 1:
-            raise ValueError(f"Quantize(calibration_rows={self.calibration_rows!r}): expected a positive integer")
+        rows = self.calibration_rows
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+            raise ValueError(f"Quantize(calibration_rows={rows!r}): expected a positive integer")
 
     @property
     def calibrates(self) -> bool:
