@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from masslib.export import preflight
+
 
 def quantized(content: bytes) -> bytes:
     """Quantize the weights of a float TFLite file to int4, a scale per output channel; activations stay in float.
@@ -14,8 +16,6 @@ def quantized(content: bytes) -> bytes:
     try:
         from ai_edge_quantizer import quantizer, recipe
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{error.name} is not installed: pip install 'masslib[int4]'", name=error.name
-        ) from None
+        raise preflight.extra_needed(error, "int4") from None
     work = quantizer.Quantizer(content, recipe.dynamic_wi4_afp32())
     return bytes(work.quantize(enable_progress_bar=False, enable_progress_report=False).quantized_model)

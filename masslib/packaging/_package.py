@@ -98,8 +98,8 @@ def package(
         >>> verify(folder)["answers"].tolist()
         ['as when it was packaged']
     """
-    compressed = hasattr(model, "precision")
-    network = model.model if compressed else model
+    network, _, _ = preflight.unpacked(model)
+    compressed = network is not model
     preflight.check_keras(network)
     formats = _checked(formats, compressed)
     path = Path(path)
@@ -156,7 +156,7 @@ def _write(
     files = {}
     for name in bar(formats, title="export", unit="file", visible=verbose):
         precision, write, file = _FORMATS[name]
-        files[name] = folder / (f"{model.precision}.tflite" if hasattr(model, "precision") else file)
+        files[name] = folder / (file if network is model else f"{model.precision}.tflite")
         if write is None:
             model.save(files[name])
             continue
