@@ -138,7 +138,7 @@ class Judge:
     ):
         self._model, self._splits, self._baseline = model, splits, baseline
         self._objective, self._max_drop, self._options = objective, max_drop, options
-        export.tflite(model, baseline)
+        export.tflite(model, baseline, batch_size="auto")
         self._accuracy = evaluate(baseline, splits.valid).accuracy
         if self._accuracy is None:
             raise ValueError("the labels are quantities, but search watches the accuracy of classifiers")
@@ -151,7 +151,7 @@ class Judge:
         try:
             steps = candidate.steps
             small = compress(self._model, steps, self._splits.train, **self._options)
-            export.tflite(small, file)
+            export.tflite(small, file, batch_size="auto")
         except ValueError as error:
             # Not every technique fits every model: what the bridge, TFMOT or the checks of the file refuse.
             return Trial(**about, recipe="", accepted=False, score=(), figures={}, note=str(error))
