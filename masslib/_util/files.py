@@ -50,9 +50,9 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
         >>> target.read_text()
         'whole'
     """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     target = Path(os.path.realpath(path))
     _check_folder(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, because some writers choose the format by it.
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}-{target.name}")
     try:

@@ -14,8 +14,7 @@ import numpy as np
 
 from masslib._util.extras import needed_by
 from masslib._util.files import BLANK_SEAL, replacing, seal
-from masslib._util.quiet import quiet
-from masslib.export import parity, preflight
+from masslib.export import inference, parity, preflight
 from masslib.formats import metadata
 from masslib.runtime.onnx_format import LABELS
 
@@ -32,6 +31,7 @@ def onnx(
     *,
     labels: Sequence[str] | None = None,
     description: str | None = None,
+    example_inputs: np.ndarray | None = None,
 ) -> Path:
     """Write a model as an ONNX file, and check the file against the model.
 
@@ -44,6 +44,7 @@ def onnx(
         path: The file to write, ending in `.onnx`.
         labels: Names of the outputs, stored in the metadata.
         description: What the model is, for people; stored in the file, too.
+        example_inputs: Rows `(n, *input_shape)` of your data to check the file on, as for `masslib.export.tflite`.
 
     Returns:
         The path of the file.
@@ -57,14 +58,14 @@ def onnx(
         `keras.Model.export`; ONNX Runtime, "Quantize ONNX models".
     """
     path = Path(path)
-    if path.suffix != ".onnx":
-        raise ValueError(f"{path}: the name of an ONNX file must end in .onnx")
+    preflight.check_suffix(path, ".onnx", "an ONNX file")
     model, precision, calibration = preflight.plain_model(model, _PRECISIONS, "ONNX")
+    examples = preflight.check_examples(example_inputs, model)
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     with replacing(path) as temporary:
         write(model, temporary, calibration, labels, description)
         seal(temporary)
-        parity.check(temporary, model, precision, calibration)
+        parity.check(temporary, model, precision, calibration if examples is None else examples)
     return path
 
 
@@ -80,10 +81,11 @@ def write(
         import onnx as library
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401  Keras needs it and says so less plainly
-    shape, dtype = model.inputs[0].shape[1:], model.inputs[0].dtype
-    signature = [keras.InputSpec(dtype=dtype, shape=(None, *shape), name=model.inputs[0].name)]
-    with quiet():
-        model.export(str(path), format="onnx", verbose=False, input_signature=signature, opset_version=_OPSET)
+    with inference.converting(model, "Keras' export to ONNX"):
+        signature = [inference.signature(model)]
+        inference.Inference(model).export(
+            str(path), format="onnx", verbose=False, input_signature=signature, opset_version=_OPSET
+        )
         if calibration is not None:
             _quantize(path, calibration)
     graph = library.load(path)

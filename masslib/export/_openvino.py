@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from masslib._util import manifest
 from masslib._util.extras import needed_by
 from masslib._util.files import BLANK_SEAL, replacing, seal
-from masslib._util.quiet import quiet
 from masslib.export import _onnx as onnx_graph
-from masslib.export import parity, preflight
+from masslib.export import inference, parity, preflight
 from masslib.formats import metadata
 from masslib.runtime.openvino_format import INFO
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from masslib.export._tflite import Exportable
 
@@ -34,6 +34,7 @@ def openvino(
     compute: str = "float32",
     labels: Sequence[str] | None = None,
     description: str | None = None,
+    example_inputs: np.ndarray | None = None,
 ) -> Path:
     """Write a model as OpenVINO IR, and check the files against the model.
 
@@ -49,6 +50,7 @@ def openvino(
             other programs read `compute` from the runtime information and set INFERENCE_PRECISION_HINT themselves.
         labels: Names of the outputs, stored in the runtime information.
         description: What the model is, for people; stored there, too.
+        example_inputs: Rows `(n, *input_shape)` of your data to check the file on, as for `masslib.export.tflite`.
 
     Returns:
         The path of the `.xml` file.
@@ -62,11 +64,11 @@ def openvino(
         `keras.Model.export`; OpenVINO, "Precision control".
     """
     path = Path(path)
-    if path.suffix != ".xml":
-        raise ValueError(f"{path}: the name of an OpenVINO graph must end in .xml; its weights lie beside it in a .bin")
+    preflight.check_suffix(path, ".xml", "an OpenVINO graph, whose weights lie beside it in a .bin,")
     if compute not in _COMPUTE:
         raise ValueError(f"compute={compute!r}: expected 'float32' or 'bfloat16'")
     model, precision, calibration = preflight.plain_model(model, _PRECISIONS, "OpenVINO")
+    examples = preflight.check_examples(example_inputs, model)
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     facts = {"compute": compute} | ({} if description is None else {"description": description})
     if labels is not None:
@@ -80,7 +82,7 @@ def openvino(
     ):
         written = Path(folder, "model.xml")
         _write(_converted(model, calibration), written, precision == "float16", facts)
-        parity.check(written, model, allowed, calibration)
+        parity.check(written, model, allowed, calibration if examples is None else examples)
         written.with_suffix(".bin").rename(weights)
         written.rename(graph)
     return path
@@ -90,10 +92,10 @@ def _converted(model: keras.Model, calibration: Any) -> Any:
     """The model as an `openvino.Model`."""
     with needed_by("masslib.export.openvino"):
         import openvino as library
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, inference.converting(model, "Keras' export to OpenVINO"):
         if calibration is None:
-            path = Path(folder, "model.xml")
-            model.export(str(path), format="openvino", verbose=False)
+            path, signature = Path(folder, "model.xml"), [inference.signature(model)]
+            inference.Inference(model).export(str(path), format="openvino", verbose=False, input_signature=signature)
         else:
             path = Path(folder, "model.onnx")
             onnx_graph.write(model, path, calibration)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from masslib._util import manifest
 from masslib._util.files import SAVED_MODEL_MANIFEST, replacing
-from masslib._util.quiet import quiet_logger
-from masslib.export import parity, preflight, warm_up
+from masslib.export import inference, parity, preflight, warm_up
 from masslib.formats import metadata
 
 
@@ -25,6 +25,7 @@ def saved_model(
     version: int | None = None,
     labels: Sequence[str] | None = None,
     batch_size: int | None = None,
+    example_inputs: np.ndarray | None = None,
 ) -> Path:
     """Write a model as a SavedModel folder, and check the folder against the model.
 
@@ -41,6 +42,7 @@ def saved_model(
         version: Write to the folder `path/<version>`, the layout that TensorFlow Serving watches.
         labels: Names of the outputs, such as `splits.classes`; they lie in `assets/labels.txt`, too.
         batch_size: Rows that `serving_default` takes at once; by default any number.
+        example_inputs: Rows `(n, *input_shape)` of your data to check the file on, as for `masslib.export.tflite`.
 
     Returns:
         The path of the folder with `saved_model.pb`.
@@ -64,13 +66,15 @@ def saved_model(
     preflight.check_batch_size(batch_size)
     if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
         raise ValueError(f"version={version!r}: expected a whole number from 0, or None for no versions")
+    examples = preflight.check_examples(example_inputs, model)
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     path = Path(path) if version is None else Path(path, str(version))
     with replacing(path) as temporary:
-        export_graph(model, temporary, batch_size, labels)
+        with inference.converting(model, "TensorFlow"):
+            export_graph(model, temporary, batch_size, labels)
         warm_up.write_requests(temporary, path.name if version is None else path.parent.name)
         manifest.write(temporary, SAVED_MODEL_MANIFEST)
-        parity.check(temporary, model)
+        parity.check(temporary, model, inputs=examples)
     return path
 
 
@@ -78,12 +82,12 @@ def export_graph(
     model: keras.Model, folder: str | os.PathLike[str], batch_size: int | None = None, labels: list[str] | None = None
 ) -> None:
     """Write a SavedModel as it is, unchecked."""
-    shape, dtype = model.inputs[0].shape[1:], model.inputs[0].dtype
     archive = keras.export.ExportArchive()
     archive.track(model)
-    signature = [keras.InputSpec(dtype=dtype, shape=(batch_size, *shape), name=model.inputs[0].name)]
-    archive.add_endpoint("serving_default", model.__call__, signature)
-    with tempfile.TemporaryDirectory() as place, quiet_logger():  # which would print the temporary name
+    archive.add_endpoint(
+        "serving_default", lambda x: model(x, training=False), [inference.signature(model, batch_size)]
+    )
+    with tempfile.TemporaryDirectory() as place:
         if labels is not None:
             _add_labels(archive, model, Path(place, metadata.LABELS), labels)
         archive.write_out(str(folder), verbose=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,9 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from masslib._util.files import BLANK_SEAL, replacing, seal
-from masslib._util.quiet import quiet
 from masslib.export import _saved_model as savedmodel
-from masslib.export import int4, parity, preflight
+from masslib.export import inference, int4, parity, preflight
 from masslib.formats import metadata
 from masslib.graph.precision import unmixed
 
@@ -40,9 +40,10 @@ def tflite(
     path: str | os.PathLike[str],
     *,
     sparse: bool = False,
-    batch_size: int | None = None,
+    batch_size: int | str | None = None,
     labels: Sequence[str] | None = None,
     description: str | None = None,
+    example_inputs: np.ndarray | None = None,
 ) -> Path:
     """Write a model as a TFLite file, and check the file against the model.
 
@@ -60,11 +61,14 @@ def tflite(
         path: The file to write, ending in `.tflite`.
         sparse: Store kernels with many zeros without them (the converter's EXPERIMENTAL_SPARSITY), which makes the
             file itself smaller and not only what gzip leaves of it. For float32 only.
-        batch_size: Rows that the file takes at once, for runtimes that cannot resize their inputs; by default any
-            number.
+        batch_size: Rows that the file takes at once; by default any number. Some models can be converted for a fixed
+            number only, such as those with recurrent layers: pass 1, or `"auto"`, which takes 1 for them, with a
+            warning. `masslib.runtime` loads both alike, and its `predict` takes any number of rows.
         labels: Names of the outputs, such as `splits.classes`, stored inside the file as TFLite metadata
             (`labels.txt`), where the libraries for phones look for them.
         description: What the model is, for people; stored inside the file, too.
+        example_inputs: Rows `(n, *input_shape)` of your data to check the file on; by default the calibration rows, or
+            random ones that suit the model.
 
     Returns:
         The path of the file.
@@ -74,8 +78,8 @@ def tflite(
         TypeError: If `model` is neither, or the labels are no list of strings.
         ValueError: If the name does not end in `.tflite`; the model still carries TFMOT's training wrappers, or
             was quantized by Keras; the calibration rows are missing, of another shape or not finite; sparse is
-            asked for in another precision; there is not one label per output; or the file answers differently from
-            the model by more than its precision allows. Nothing is left behind then.
+            asked for in another precision; there is not one label per output; the converter cannot write the model; or
+            the file answers differently from the model by more than its precision allows. Nothing is left behind then.
 
     Example:
         >>> import masslib, tempfile
@@ -85,54 +89,71 @@ def tflite(
         ('mlp.tflite', ['cat', 'dog', 'emu'])
     """
     path = Path(path)
-    if path.suffix != ".tflite":
-        raise ValueError(f"{path}: the name of a TFLite file must end in .tflite")
-    precision, calibration = "float32", None
-    if hasattr(model, "precision"):
-        model, precision, calibration = model.model, model.precision, model.calibration
+    preflight.check_suffix(path, ".tflite", "a TFLite file")
+    model, precision, calibration = preflight.unpacked(model)
     aware = preflight.learned_ranges(model)
     model = unmixed(model)
     precision = "int8" if aware else precision
     preflight.check_sparse(sparse, precision)
     if not aware and precision in _CALIBRATED:
-        entry = model.inputs[0]
-        calibration = preflight.check_calibration(calibration, tuple(entry.shape[1:]), entry.dtype)
-    preflight.check_batch_size(batch_size)
+        calibration = preflight.check_calibration(calibration, model)
+    examples = preflight.check_examples(example_inputs, model)
+    if batch_size != "auto":
+        preflight.check_batch_size(batch_size)
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     with replacing(path) as temporary:
-        content = _convert(model, batch_size, lambda it: _set_up(it, precision, calibration, aware, sparse))
+        content = _converted(model, batch_size, lambda it: _set_up(it, precision, calibration, aware, sparse))
         content = _described(content, model.name, description, labels)
         if precision == "int4":
             content = int4.quantized(content)
         temporary.write_bytes(metadata.with_labels(content, labels))
         seal(temporary)
-        parity.check(temporary, model, precision, calibration)
+        parity.check(temporary, model, precision, calibration if examples is None else examples)
     return path
+
+
+def _converted(model: Any, batch_size: int | str | None, set_up: Callable[[Any], None]) -> bytes:
+    """Convert a model; of an open batch that fails, say whether a fixed one would do, or take it."""
+    if isinstance(batch_size, int):
+        return _convert(model, batch_size, set_up)
+    try:
+        return _convert(model, None, set_up)
+    except ValueError as error:
+        if model.inputs[0].shape[0] is not None:
+            raise
+        try:
+            content = _convert(model, 1, set_up)
+        except ValueError:
+            raise error from error.__cause__
+        if batch_size != "auto":
+            raise ValueError(
+                f"{error}; pass batch_size=1, with which it can be written (`predict` of the loaded file takes any "
+                "number of rows all the same)"
+            ) from error
+    warnings.warn(
+        f"model {model.name!r} becomes a file of one row at a time, because TFLite cannot hold it for any number",
+        stacklevel=3,
+    )
+    return content
 
 
 def _convert(model: Any, batch_size: int | None, set_up: Callable[[Any], None]) -> bytes:
     # Through a SavedModel: from_keras_model prints a page of endpoints for a Keras 3 model, and traces every layer of a
     # tf_keras model for the sake of those who would load it again.
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        try:
-            if isinstance(model, keras.Model):
-                savedmodel.export_graph(model, folder, batch_size)
-            else:
-                _save_legacy(model, folder, batch_size)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            set_up(converter)
-            return converter.convert()
-        except MemoryError:
-            raise
-        except Exception as error:  # of a class that is not public
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"TensorFlow's converter cannot write model {model.name!r}: {reason}") from error
+    with tempfile.TemporaryDirectory() as folder, inference.converting(model, "TensorFlow's converter"):
+        if isinstance(model, keras.Model):
+            savedmodel.export_graph(model, folder, batch_size)
+        else:
+            _save_legacy(model, folder, batch_size)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        set_up(converter)
+        return converter.convert()
 
 
 def _save_legacy(model: Any, folder: str, batch_size: int | None) -> None:
     """Write the inference of a tf_keras model as a SavedModel."""
-    (entry,) = model.inputs
-    spec = tf.TensorSpec((batch_size, *entry.shape[1:]), entry.dtype, name=entry.name)
+    known = inference.signature(model, batch_size)
+    spec = tf.TensorSpec(known.shape, known.dtype, name=known.name)
     module = tf.Module()
     module.weights = model.variables
     module.serve = tf.function(lambda x: {"output_0": tf.nest.flatten(model(x, training=False))[0]})

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from masslib.graph.nodes import named_layers
 from masslib.graph.precision import unmixed
+from masslib.runtime.arrays import converted, dtype_of
 
 # Standardized columns stay below this; pixels of 0-255 do not.
 _USUAL = 20.0
+# What TensorFlow allows in the scopes of a graph; the model is the outermost one.
+_SCOPE, _FIRST_SCOPE = r"[A-Za-z0-9_.\\/>-]*", r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*"
 _UNSTRIPPED = {"PruneLowMagnitude": "strip_pruning", "ClusterWeights": "strip_clustering"}
 
 
@@ -24,7 +30,7 @@ def learned_ranges(model: Any) -> bool:
     """
     check_keras(model)
     aware = False
-    for layer in _flat(model):
+    for layer in named_layers(model).values():
         kind = type(layer).__name__
         if type(layer).__module__.startswith("tensorflow_model_optimization."):
             _check_wrapper(layer.name, kind)
@@ -38,16 +44,38 @@ def learned_ranges(model: Any) -> bool:
     return aware
 
 
+def unpacked(model: Any) -> tuple[Any, str, np.ndarray | None]:
+    """Return the Keras model, the precision and the calibration rows of a `Compressed` model, or of a plain one."""
+    if is_keras(model) or not hasattr(model, "precision"):  # a Keras model may have any attribute of its user's own
+        return model, "float32", None
+    return model.model, model.precision, model.calibration
+
+
+def is_keras(model: Any) -> bool:
+    """Tell whether something is a model of Keras 3 or tf_keras, without importing the latter."""
+    classes = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(model).__mro__}
+    return bool(classes & {"keras.Model", "tf_keras.Model"})
+
+
 def check_keras(model: Any) -> None:
-    """Refuse what is not a Keras model, of Keras 3 or tf_keras."""
-    if not hasattr(model, "layers") or not hasattr(model, "export"):
+    """Refuse what is not a Keras model, of Keras 3 or tf_keras, with one input, one output and names to write."""
+    if not is_keras(model):
         raise TypeError(f"expected a Keras model, got {type(model).__name__}; pass `compressed.model`")
     for what in ("inputs", "outputs"):
         if len(getattr(model, what, None) or ()) != 1:
             raise ValueError(
-                f"model {getattr(model, 'name', '')!r} has {len(getattr(model, what, None) or ())} {what}; expected a "
+                f"model {model.name!r} has {len(getattr(model, what, None) or ())} {what}; expected a "
                 "built model with one input and one output"
             )
+    layers = {name: layer for name, layer in named_layers(model).items() if type(layer).__name__ != "InputLayer"}
+    wrong = [name for name in layers if not re.fullmatch(_SCOPE, name)]
+    if not re.fullmatch(_FIRST_SCOPE, model.name):
+        wrong.append(model.name)
+    if wrong:
+        raise ValueError(
+            f"TensorFlow cannot write the names {', '.join(map(repr, wrong))} of model {model.name!r} or its layers "
+            "into a graph; use the letters a-z, digits and _ . - only"
+        )
 
 
 def plain_model(model: Any, precisions: tuple[str, ...], name: str) -> tuple[Any, str, np.ndarray | None]:
@@ -57,9 +85,7 @@ def plain_model(model: Any, precisions: tuple[str, ...], name: str) -> tuple[Any
         TypeError: If `model` is no Keras model.
         ValueError: If it is a tf_keras one, such as `QuantizeAware` makes, or the format lacks the precision.
     """
-    precision, calibration = "float32", None
-    if hasattr(model, "precision"):
-        model, precision, calibration = model.model, model.precision, model.calibration
+    model, precision, calibration = unpacked(model)
     if learned_ranges(model) or not isinstance(model, keras.Model):
         raise ValueError(
             f"model {model.name!r} is a tf_keras model, as QuantizeAware makes them, which {name} cannot hold; write "
@@ -71,8 +97,14 @@ def plain_model(model: Any, precisions: tuple[str, ...], name: str) -> tuple[Any
         )
     model = unmixed(model)
     if precision == "int8":
-        return model, precision, check_calibration(calibration, tuple(model.inputs[0].shape[1:]))
+        return model, precision, check_calibration(calibration, model)
     return model, precision, None
+
+
+def check_suffix(path: Path, suffix: str, what: str) -> None:
+    """Refuse a name that the format is not found by."""
+    if path.suffix != suffix:
+        raise ValueError(f"{path}: the name of {what} must end in {suffix}")
 
 
 def check_sparse(sparse: bool, precision: str) -> None:
@@ -90,34 +122,45 @@ def check_batch_size(batch_size: Any) -> None:
         raise ValueError(f"batch_size={batch_size!r}: expected a positive integer, or None for batches of any size")
 
 
-def check_calibration(rows: Any, shape: tuple[int | None, ...], dtype: Any = "float32") -> np.ndarray:
+def check_calibration(rows: Any, model: Any) -> np.ndarray:
     """Return the calibration rows as the model takes them, or raise when their ranges would be nonsense.
 
     Args:
-        rows: `(n, *shape)`.
-        shape: Input shape of the model without the batch.
-        dtype: Of the inputs; numbers of words have no ranges that could look odd.
+        rows: `(n, *input_shape)`.
+        model: Its input tells the shape and the type; numbers of words have no ranges that could look odd.
 
     Raises:
         TypeError: If they are not numbers.
         ValueError: If there are none, or they have another shape, or hold NaN or infinity.
     """
     rows = np.asarray(() if rows is None else rows)
-    if rows.dtype.kind not in "fiub":
-        raise TypeError(f"the calibration rows have dtype {rows.dtype}; expected numbers")
-    if not rows.size:
+    if rows.dtype.kind in "fiub" and not rows.size:
         raise ValueError("there are no calibration rows; int8 and int16x8 measure the ranges of activations on some")
+    rows = _fitting(rows, model, "calibration rows")
+    if rows.dtype.kind == "f":
+        _warn_of_odd_ranges(rows)
+    return rows
+
+
+def check_examples(rows: Any, model: Any) -> np.ndarray | None:
+    """Return the rows that a file is to be checked on, or raise as for the calibration rows."""
+    return None if rows is None else _fitting(np.asarray(rows), model, "example_inputs")
+
+
+def _fitting(rows: np.ndarray, model: Any, what: str) -> np.ndarray:
+    """The rows in the type of the only input of a model."""
+    entry = model.inputs[0]
+    shape = tuple(entry.shape[1:])
+    if rows.dtype.kind not in "fiub":
+        raise TypeError(f"the {what} have dtype {rows.dtype}; expected numbers")
     fits = rows.ndim == len(shape) + 1 and all(
         want in (None, got) for want, got in zip(shape, rows.shape[1:], strict=True)
     )
-    if not fits:
-        raise ValueError(f"the calibration rows have shape {rows.shape}; the model takes (n, *{shape})")
+    if not fits or not len(rows):
+        raise ValueError(f"the {what} have shape {rows.shape}; the model takes (n, *{shape})")
     if not np.isfinite(rows).all():
-        raise ValueError(f"{int((~np.isfinite(rows)).sum())} calibration values are NaN or infinite; clean the data")
-    wanted = np.dtype(getattr(dtype, "as_numpy_dtype", dtype))
-    if wanted.kind == "f":
-        _warn_of_odd_ranges(rows)
-    return np.ascontiguousarray(rows, wanted)
+        raise ValueError(f"{int((~np.isfinite(rows)).sum())} values of the {what} are NaN or infinite; clean the data")
+    return converted(rows, dtype_of(keras.backend.standardize_dtype(entry.dtype), "takes", Path(model.name)))
 
 
 def _warn_of_odd_ranges(rows: np.ndarray) -> None:
@@ -144,10 +187,3 @@ def _check_wrapper(name: str, kind: str) -> None:
         )
     if kind == "QuantizeAnnotate":
         raise ValueError(f"layer {name!r} is annotated for quantization only; call tfmot's quantize_apply and train it")
-
-
-def _flat(model: Any) -> list[Any]:
-    found: list[Any] = []
-    for layer in model.layers:
-        found += _flat(layer) if hasattr(layer, "layers") and hasattr(layer, "inputs") else [layer]
-    return found

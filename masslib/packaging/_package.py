@@ -41,7 +41,7 @@ _FORMATS: dict[str, tuple[str, Callable | None, str]] = {
     "openvino": ("float32", openvino, "float32.xml"),
     "openvino-int8": ("int8", openvino, "int8.xml"),
 }
-_PROBES = 16
+_PROBES, _EXAMPLES = 16, 64
 
 
 def package(
@@ -60,8 +60,8 @@ def package(
 
     The folder holds the model files, a `MODEL_CARD.md` for people, a `manifest.json` for programs, and `probe.npz`,
     some inputs with the answers of every file. The manifest tells the data and their checksum, the training, the
-    versions of the packages, and of each file the metrics on the test split with their intervals, size, latency and
-    SHA-256.
+    versions of the packages, and of each file the metrics on the test split with their intervals, size, latency,
+    SHA-256, and how many rows it takes at once (`batch`; none said: any number).
 
     Args:
         model: A trained Keras 3 model, or a `Compressed` one, which becomes a TFLite file in its own precision.
@@ -98,8 +98,8 @@ def package(
         >>> verify(folder)["answers"].tolist()
         ['as when it was packaged']
     """
-    compressed = hasattr(model, "precision")
-    network = model.model if compressed else model
+    network, _, _ = preflight.unpacked(model)
+    compressed = network is not model
     preflight.check_keras(network)
     formats = _checked(formats, compressed)
     path = Path(path)
@@ -156,15 +156,17 @@ def _write(
     files = {}
     for name in bar(formats, title="export", unit="file", visible=verbose):
         precision, write, file = _FORMATS[name]
-        files[name] = folder / (f"{model.precision}.tflite" if hasattr(model, "precision") else file)
+        files[name] = folder / (file if network is model else f"{model.precision}.tflite")
         if write is None:
             model.save(files[name])
             continue
         small = model
         if precision != "float32":
             small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False)
-        about = {} if write is saved_model else {"description": description or None}
-        write(small, files[name], labels=labels, **about)
+        about: dict[str, Any] = {} if write is saved_model else {"description": description or None}
+        if write is tflite:
+            about["batch_size"] = "auto"
+        write(small, files[name], labels=labels, example_inputs=splits.test[:_EXAMPLES][0], **about)
     return files
 
 
@@ -181,12 +183,13 @@ def _measure(
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
         with runtime.load(path) as predictor:
             result = evaluate(predictor, splits.test, task=task)
-            answers[name] = predictor.predict(splits.test[:_PROBES][0])
+            answers[name], batch = predictor.predict(splits.test[:_PROBES][0]), predictor.batch
         size = measure.file_size(path)
         measured[name] = {
             "file": path.name,
             "metrics": {key: _rounded(value) for key, value in result.metrics.items()},
             "accuracy_interval": result.accuracy_interval,
+            "batch": batch,
             "bytes": size.raw,
             "gzipped_bytes": size.gzipped,
             "median_ms": round(timed[name].median_ms, 4),

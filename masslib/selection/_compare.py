@@ -130,11 +130,11 @@ def compare(
     options = {"batch_size": batch_size, "seed": seed, "verbose": verbose, "custom_layers": custom_layers}
     compressed = compress_each(model, list(recipes.values()), splits.train, **options)
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place:
-        files = {BASELINE: export.tflite(model, Path(place, f"{BASELINE}.tflite"))}
+        files = {BASELINE: export.tflite(model, Path(place, f"{BASELINE}.tflite"), batch_size="auto")}
         for name in bar(recipes, title="compress", unit="recipe", visible=verbose):
             try:
                 small = next(compressed)
-                files[name] = export.tflite(small, Path(place, f"{stems[name]}.tflite"))
+                files[name] = export.tflite(small, Path(place, f"{stems[name]}.tflite"), batch_size="auto")
             except Exception as error:
                 error.add_note(f"This was the recipe {name!r}: {recipes[name]!r}.")
                 raise

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -39,6 +39,8 @@ _CANDIDATES: dict[str, tuple[str, Callable, str, tuple[str, ...]]] = {
     "OpenVINO bfloat16": ("bfloat16", openvino, ".xml", ("openvino",)),
     "OpenVINO int8": ("int8", openvino, ".xml", ("openvino", *_ONNX)),
 }
+# Rows of the data that the files are checked on
+_EXAMPLES = 64
 _OBJECTIVES = {"latency": "median_ms", "size": "size_kb"}
 
 
@@ -97,7 +99,7 @@ def fastest(
         model: A trained Keras 3 classifier.
         splits: `splits.train` calibrates the int8 files, `splits.valid` tells the accuracy; the test split
             stays unseen.
-        folder: Where to keep the files; by default a temporary folder that lives as long as the result.
+        folder: Where to keep the files; by default a temporary folder that lives as long as the process.
         objective: `"latency"` picks the shortest median time of a call, `"size"` the fewest bytes.
         max_drop: How much accuracy (a fraction) may be lost against LiteRT in float32.
         batch_size: Rows per timed call.
@@ -133,10 +135,10 @@ def fastest(
             shutil.rmtree(place)
         raise
     name = judge(table, _OBJECTIVES[objective], max_drop)
-    result = Fastest(name, files[name], table, files, skipped)
     if folder is None:
-        weakref.finalize(result, shutil.rmtree, place)
-    return result
+        # Not with the result: its path may be all that is kept of it.
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return Fastest(name, files[name], table, files, skipped)
 
 
 def _write(
@@ -154,7 +156,11 @@ def _write(
         if missing:
             skipped[name] = f"{missing[0]} is not installed: {extras.command(*missing)}"
             continue
-        options = {"compute": "bfloat16"} if precision == "bfloat16" else {}
+        options: dict[str, Any] = {"example_inputs": splits.valid[:_EXAMPLES][0]}
+        if write is tflite:
+            options["batch_size"] = "auto"
+        if precision == "bfloat16":
+            options["compute"] = "bfloat16"
         quantized = precision in ("dynamic", "int8")
         small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False) if quantized else model
         try:

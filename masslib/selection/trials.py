@@ -143,7 +143,7 @@ class Judge:
     ):
         self._model, self._splits, self._baseline = model, splits, baseline
         self._objective, self._max_drop, self._options = objective, max_drop, options
-        export.tflite(model, baseline)
+        export.tflite(model, baseline, batch_size="auto")
         self._task = compiled_task(model)
         self._float = judged({"float": baseline}, splits.valid, task=self._task)["float"]
 
@@ -154,7 +154,7 @@ class Judge:
         try:
             steps = candidate.steps
             small = compress(self._model, steps, self._splits.train, **self._options)
-            export.tflite(small, file)
+            export.tflite(small, file, batch_size="auto")
         except ValueError as error:
             # Not every technique fits every model: what the bridge, TFMOT or the checks of the file refuse.
             return Trial(**about, recipe="", accepted=False, score=(), figures={}, note=str(error))
