@@ -183,3 +183,13 @@ def test_training_inside_of_the_scope_is_refused(digits, mirrored):
             ValueError, match=r"inside of strategy.scope\(\); build and compile the model there, and fit"
         ):
             masslib.fit(model, digits.test, batch_size=40, verbose=0)
+
+
+def test_an_optimizer_made_outside_of_the_scope_is_refused(digits):
+    optimizer = keras.optimizers.SGD()
+    strategy = masslib.strategy("mirrored", devices=2)
+    with strategy.scope():
+        model = masslib.models.mlp((8, 8, 1), 10, hidden=(4,))
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"the SGD optimizer was made outside of strategy.scope\(\); make it there"):
+        masslib.fit(model, digits.test, batch_size=20, verbose=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -44,9 +45,9 @@ def check_alike(
     mine = {
         "model": _digest([[_unnumbered(v.path), list(v.shape), str(v.dtype)] for v in model.variables]),
         "layers": _digest([[_unnumbered(x.name), type(x).__name__, x.dtype_policy.name] for x in model.layers]),
-        "weights": f"{model.count_params():,}",
+        "weights": f"{sum(math.prod(v.shape) for v in model.weights):,}",
         **_flat("optimizer", _described(model.optimizer)),
-        "learning_rate": _learning_rate(model),
+        **({} if model.optimizer is None else {"learning_rate": _learning_rate(model)}),
         **_flat("loss", _described(model.loss)),
         **_flat("metrics", _metrics(model)),
         **_flat("callbacks", [_described(callback) for callback in callbacks if _acts(callback)]),
@@ -62,7 +63,7 @@ def check_learning_rate(model: keras.Model, replicas: Replicas) -> None:
     Raises:
         ValueError: If they differ, on all workers.
     """
-    if replicas.workers > 1:
+    if replicas.workers > 1 and model.optimizer is not None:
         rates = {"learning_rate": _learning_rate(model)}
         _compare(rates, replicas, "a callback changed the training of some workers only; pass it to all of them")
 

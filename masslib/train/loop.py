@@ -145,8 +145,7 @@ def fit(
         raise ValueError(
             "fit was called inside of strategy.scope(); build and compile the model there, and fit after it"
         )
-    made = model.optimizer.iterations.value
-    if replicas.count > 1 and not replicas.strategy.extended.variable_created_in_scope(made):
+    if replicas.count > 1 and not _is_made_under(replicas.strategy, model.optimizer):
         raise ValueError(
             f"the {type(model.optimizer).__name__} optimizer was made outside of strategy.scope(); make it there, and "
             "compile the model with it"
@@ -249,6 +248,10 @@ def _train(
     watchers.on_train_end(logs)
     if logs and model.stop_training:
         journal.save(stopped=True)
+
+
+def _is_made_under(strategy: tf.distribute.Strategy, optimizer: keras.optimizers.Optimizer | None) -> bool:
+    return optimizer is None or strategy.extended.variable_created_in_scope(optimizer.iterations.value)
 
 
 def _quiet(model: keras.Model) -> contextlib.AbstractContextManager[None]:
