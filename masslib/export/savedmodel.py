@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from masslib import manifest
 from masslib.bridge.toolkit import quiet_logger
+from masslib.checks import check_counts
 from masslib.export import metadata, parity, preflight, warm_up
 from masslib.files import replacing
 from masslib.runtime.tensorflow_formats import MANIFEST
@@ -62,8 +63,8 @@ def saved_model(
     """
     preflight.check_keras(model)
     preflight.check_batch_size(batch_size)
-    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
-        raise ValueError(f"version={version!r}: expected a whole number from 0, or None for no versions")
+    if version is not None:
+        check_counts(version=(version, 0))
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     path = Path(path) if version is None else Path(path, str(version))
     with replacing(path) as temporary:

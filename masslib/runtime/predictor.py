@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from masslib.checks import check_counts
+
 
 class Predictor:
     """A loaded model: `predict` on NumPy arrays, the same for every format.
@@ -48,8 +50,7 @@ class Predictor:
             ValueError: If the shape does not fit, `x` holds NaN or infinity, or the predictor is closed.
         """
         x = self._checked(x)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size={batch_size!r}: expected a positive integer")
+        check_counts(batch_size=(batch_size, 1))
         with self._lock:
             if self._backend is None:
                 raise ValueError(f"the predictor of {self.path} was closed; load it again")
