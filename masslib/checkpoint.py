@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from masslib._util.checks import check_counts
 from masslib._util.files import BLANK_SEAL, SealingStream, flush, replacing, sealed
 from masslib._util.lock import lock
 
@@ -46,8 +47,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3, flush_seconds: float = 30.0):
-        if not isinstance(keep, int) or keep < 1:
-            raise ValueError(f"keep={keep!r}: expected a positive number of checkpoints")
+        check_counts(keep=(keep, 1))
         self.folder, self._keep = Path(folder), keep
         self._lock = lock(self.folder)
         self._writer: threading.Thread | None = None

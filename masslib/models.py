@@ -7,6 +7,7 @@ a softmax. They are plain Keras models; masslib works as well with your own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 from masslib._util.extras import needed_by
 
@@ -142,7 +143,8 @@ def _build(name: str, input_shape: Sequence[int], seed: int, stack: list[keras.l
 def _check(input_shape: Sequence[int], num_classes: int, rank: int | None) -> None:
     shape = tuple(input_shape)
     expected = "(height, width, channels)" if rank else "a shape such as (columns,)"
-    if not shape or (rank and len(shape) != rank) or any(not isinstance(n, int) or n < 1 for n in shape):
+    whole = all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in shape)
+    if not shape or (rank and len(shape) != rank) or not whole:
         raise ValueError(f"input_shape={shape}: expected {expected} of positive integers, without the batch")
     if num_classes < 2:
         raise ValueError(f"num_classes={num_classes}: a classifier needs at least 2 classes")

@@ -193,7 +193,7 @@ def test_a_second_run_is_refused(tmp_path):
 
 
 def test_keep_must_be_positive(tmp_path):
-    with pytest.raises(ValueError, match="keep=0: expected a positive number"):
+    with pytest.raises(ValueError, match="keep=0: expected a whole number of at least 1"):
         Checkpoints(tmp_path, keep=0)
 
 

@@ -88,7 +88,7 @@ def test_the_newest_version_is_loaded(model, photos, tmp_path):
     with export.load(tmp_path / "model") as predictor:
         assert predictor.path.name == "10"
         np.testing.assert_allclose(predictor.predict(x), model(x), atol=1e-6)
-    with pytest.raises(ValueError, match="version=-1: expected a whole number from 0"):
+    with pytest.raises(ValueError, match="version=-1: expected a whole number of at least 0"):
         export.saved_model(model, tmp_path / "model", version=-1)
 
 

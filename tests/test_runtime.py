@@ -99,7 +99,7 @@ def test_missing_and_foreign_files_are_refused(files, tmp_path):
     (tmp_path / "text.tflite").write_text("this is not a model")
     with pytest.raises(ValueError, match="text.tflite is not a TFLite file: .* 'TFL3' at byte 4"):
         runtime.load(tmp_path / "text.tflite")
-    with pytest.raises(ValueError, match="threads=0: expected a positive integer"):
+    with pytest.raises(ValueError, match="threads=0: expected a whole number of at least 1"):
         runtime.load(files["tflite"], threads=0)
 
 

@@ -193,10 +193,10 @@ def test_progress_is_shown(digits, capsys):
         ({"epochs": 0}, ValueError, "epochs=0: expected a positive integer"),
         ({"verbose": 3}, ValueError, "verbose=3: expected 'auto', 0, 1 or 2"),
         ({"batch_size": 0}, ValueError, "batch_size"),
-        ({"x": [1, 2]}, TypeError, "expected a Subset, a tf.data.Dataset, or arrays x and y; got list"),
+        ({"x": "photos"}, TypeError, "x holds a str; expected a Subset, a tf.data.Dataset or arrays"),
         ({"y": [1]}, ValueError, "y was passed beside a Subset"),
         ({"validation_split": 0.1}, TypeError, "validation_split"),
-        ({"validation_data": (1, 2, 3)}, ValueError, r"expected a pair \(x, y\), got 3 values"),
+        ({"validation_data": (1, 2, 3)}, TypeError, "x holds a int; expected a Subset, a tf.data.Dataset or arrays"),
     ],
 )
 def test_wrong_arguments_are_refused(digits, arguments, error, words):

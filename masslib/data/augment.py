@@ -3,6 +3,9 @@
 A Keras preprocessing layer draws from a seed that moves on with every call, so its result depends on the
 batch size, the order and the number of workers. Here every row is a call of its own, with seeds of its own,
 in a `keras.StatelessScope`, which leaves the layer itself as it was.
+
+That costs what a loop in the graph costs, about 30 us per row. `tf.vectorized_map` is not faster where random numbers
+are most of the work, and changes the bits of some layers (`RandomRotation`), which then are not surely the row's own.
 """
 
 from __future__ import annotations

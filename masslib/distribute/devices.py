@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral
 
 # The gradients of several workers meet in threads of their own: with a single one they wait for each other (a net
 # with 3.2 million weights trained 373 images/s then, and 1452 with four).
@@ -12,8 +13,8 @@ _LEAST_INTER_OP = 4
 
 def mirrored_names(devices: int | Sequence[str] | None, gpus: int) -> list[str]:
     """Return the names of the devices for a mirrored strategy; make logical CPU devices where they are needed."""
-    if devices is not None and not isinstance(devices, int):
-        if isinstance(devices, str) or not devices or not all(isinstance(name, str) for name in devices):
+    if devices is not None and (isinstance(devices, bool) or not isinstance(devices, Integral)):
+        if isinstance(devices, str | bool) or not devices or not all(isinstance(name, str) for name in devices):
             raise ValueError(f"devices={devices!r}: expected a number or names such as ['GPU:0', 'GPU:1']")
         if all(name.startswith("CPU:") for name in devices):
             _make_logical_cpus(1 + max(int(name.removeprefix("CPU:")) for name in devices))

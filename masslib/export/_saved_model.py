@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from masslib._util import manifest
+from masslib._util.checks import check_counts
 from masslib._util.files import SAVED_MODEL_MANIFEST, replacing
 from masslib.export import inference, parity, preflight, warm_up
 from masslib.formats import metadata
@@ -64,8 +65,8 @@ def saved_model(
     """
     preflight.check_keras(model)
     preflight.check_batch_size(batch_size)
-    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
-        raise ValueError(f"version={version!r}: expected a whole number from 0, or None for no versions")
+    if version is not None:
+        check_counts(version=(version, 0))
     examples = preflight.check_examples(example_inputs, model)
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     path = Path(path) if version is None else Path(path, str(version))

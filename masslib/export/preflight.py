@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,8 @@ def check_sparse(sparse: bool, precision: str) -> None:
 
 def check_batch_size(batch_size: Any) -> None:
     """Refuse a fixed batch that is no number of rows."""
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+    whole = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
+    if batch_size is not None and not (whole and batch_size > 0):
         raise ValueError(f"batch_size={batch_size!r}: expected a positive integer, or None for batches of any size")
 
 

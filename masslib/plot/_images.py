@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from masslib._util.checks import check_counts
 from masslib.plot.style import ORANGE, PALE, STYLE
 
 # Apart in lightness (L* 29 and 54), so that they differ in grey print as well.
@@ -53,8 +54,7 @@ def images(
     x = _checked_images(x)
     labels = None if y is None else _checked_labels(y, len(x), classes)
     outputs = None if probabilities is None else _checked_probabilities(probabilities, len(x), classes)
-    if isinstance(columns, bool) or not isinstance(columns, int | np.integer) or columns < 1:
-        raise ValueError(f"columns={columns!r}: expected a whole number of at least 1")
+    check_counts(columns=(columns, 1))
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
     titled = 0.0 if labels is outputs is None else 0.4 if labels is None or outputs is None else 0.75

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from masslib._util.checks import check_counts
 from masslib.runtime.predictor import Predictor
 
 
@@ -37,8 +38,7 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; export a model there first")
-    if not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads={threads!r}: expected a positive integer")
+    check_counts(threads=(threads, 1))
     if path.is_dir():
         from masslib.runtime.tensorflow_formats import SavedModel
 

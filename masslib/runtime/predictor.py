@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from masslib._util.checks import check_counts
 from masslib._util.messages import first_line
 from masslib.runtime.arrays import converted
 
@@ -59,8 +60,7 @@ class Predictor:
         if not x.ndim or x.shape[1:] != self.input_shape:
             self._check_shape(x.shape)
         x = converted(x, self.dtype)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size={batch_size!r}: expected a positive integer")
+        check_counts(batch_size=(batch_size, 1))
         size = self.batch or batch_size
         with self._lock:
             if self._backend is None:
