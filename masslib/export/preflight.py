@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from masslib.graph.nodes import named_layers
 from masslib.graph.precision import unmixed
 
 # Standardized columns stay below this; pixels of 0-255 do not.
@@ -24,7 +25,7 @@ def learned_ranges(model: Any) -> bool:
     """
     check_keras(model)
     aware = False
-    for layer in _flat(model):
+    for layer in named_layers(model).values():
         kind = type(layer).__name__
         if type(layer).__module__.startswith("tensorflow_model_optimization."):
             _check_wrapper(layer.name, kind)
@@ -144,10 +145,3 @@ def _check_wrapper(name: str, kind: str) -> None:
         )
     if kind == "QuantizeAnnotate":
         raise ValueError(f"layer {name!r} is annotated for quantization only; call tfmot's quantize_apply and train it")
-
-
-def _flat(model: Any) -> list[Any]:
-    found: list[Any] = []
-    for layer in model.layers:
-        found += _flat(layer) if hasattr(layer, "layers") and hasattr(layer, "inputs") else [layer]
-    return found
