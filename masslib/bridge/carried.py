@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import uuid
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,12 @@ import keras
 import tensorflow as tf
 import tf_keras
 
+from masslib.graph.layers import copied_layer
+
 _TENSOR = "masslib tensor "
+_OBJECT = "masslib object "
+_OBJECTS: dict[str, Any] = {}
+"""Copies without weights of the layers that no text can describe, by what is written in place of it."""
 
 
 def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
@@ -20,11 +26,12 @@ def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
     What Keras 3 computes with TensorFlow, tf_keras can train as well. TFMOT takes such a layer for one that it does
     not know: it is neither pruned nor clustered, and stays in float under `QuantizeAware`.
 
-    Use it as a value of `custom_layers` in `to_tf_keras`, `diagnose` and `compress`.
+    It is what happens to layers outside of Keras that `custom_layers` does not name.
 
     Args:
-        layer: A Keras 3 layer that `keras.saving` can copy: it has a `get_config`, and its class stands in a module or
-            is decorated with `keras.saving.register_keras_serializable()`.
+        layer: A Keras 3 layer that can be copied by its `get_config`, or that has no variables. A model with it can be
+            saved as tf_keras model if its class stands in a module or is decorated with
+            `keras.saving.register_keras_serializable()`.
 
     Returns:
         The tf_keras layer, of the same name, not built yet.
@@ -41,7 +48,7 @@ def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
         ...     def call(self, x):
         ...         return x * self.scale
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), Scale()])
-        >>> twin = masslib.bridge.to_tf_keras(model, custom_layers={Scale: masslib.bridge.carry})
+        >>> twin = masslib.bridge.to_tf_keras(model)
         >>> len(twin.weights)
         3
     """
@@ -101,7 +108,17 @@ def carrier() -> Any:
                 # Such as the seed of a dropout, which is not counted among the weights.
                 own = {id(variable) for variable in getattr(inner, "weights", [])}
                 self._state = [v.value for v in getattr(inner, "variables", []) if id(v) not in own]
+                self._refuse_constraints()
+            for loss in getattr(self._inner(), "losses", []):  # of this call, and of the regularizers of the weights
+                self.add_loss(loss)
             return outputs
+
+        def _refuse_constraints(self) -> None:
+            constrained = [v.name for v in getattr(self._inner(), "weights", []) if v.constraint is not None]
+            if constrained:
+                raise ValueError(
+                    f"{', '.join(constrained)} of it has a constraint, which tf_keras would not apply; leave it out"
+                )
 
         @property
         def weights(self) -> list[Any]:
@@ -109,7 +126,9 @@ def carrier() -> Any:
             return list(self._own)
 
         def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-            return mask if getattr(self._inner(), "supports_masking", False) else None
+            if not getattr(self._inner(), "supports_masking", False):
+                return None
+            return self._inner().compute_mask(inputs, mask)
 
         @property
         def kind(self) -> str:
@@ -130,19 +149,33 @@ def carrier() -> Any:
     return Carried
 
 
+def check_portable(architecture: str) -> None:
+    """Raise if the JSON of a tf_keras model stands for layers that only this process knows."""
+    found = {type(layer).__name__ for key, layer in _OBJECTS.items() if key in architecture}
+    if found:
+        raise ValueError(
+            f"layers of type {', '.join(sorted(found))} cannot be written; give them a get_config() and decorate their "
+            "classes with @keras.saving.register_keras_serializable()"
+        )
+
+
 def _written(value: Any) -> str:
     """Tell how to make the object again, and prove that it can be."""
     try:
         written = json.dumps(keras.saving.serialize_keras_object(value))
-        _read(written)
-    except (TypeError, ValueError, NotImplementedError) as error:
+        if type(_read(written)) is not type(value):
+            raise TypeError(f"another class is registered as {type(value).__name__}")
+    except Exception as error:  # whatever the class of a user raises
+        if isinstance(value, keras.layers.Layer) and type(value).__name__ != "Lambda":
+            written = f"{_OBJECT}{uuid.uuid4()}"
+            _OBJECTS[written] = copied_layer(value)
+            return written
         reason = next((line for line in str(error).splitlines() if line.strip()), "").strip()
-        raise ValueError(
-            f"it cannot be copied ({reason}); give it a get_config() and decorate its class with "
-            "@keras.saving.register_keras_serializable()"
-        ) from error
+        raise ValueError(f"it cannot be copied ({reason})") from error
     return written
 
 
 def _read(written: str) -> Any:
-    return keras.saving.deserialize_keras_object(json.loads(written))
+    if not written.startswith(_OBJECT):
+        return keras.saving.deserialize_keras_object(json.loads(written))
+    return copied_layer(_OBJECTS[written])

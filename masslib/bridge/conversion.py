@@ -11,9 +11,11 @@ from masslib._util.quiet import quiet
 from masslib.bridge.equality import check_answers, randomize
 from masslib.bridge.replay import Replay
 from masslib.bridge.translate import CustomLayers
+from masslib.graph.activations import separated
 from masslib.graph.checks import check_model
-from masslib.graph.compiled import own_losses
-from masslib.graph.nodes import functional
+from masslib.graph.copying import copied
+from masslib.graph.layers import is_own
+from masslib.graph.nodes import functional, named_layers
 from masslib.graph.precision import unmixed
 from masslib.graph.weights import copy_weights
 
@@ -72,7 +74,7 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
     """
     check_model(model)
     with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # from layers that the replay will list
-        model = unmixed(model)
+        model = separated(unmixed(model))
     replay = Replay(custom_layers)
     with quiet():
         reference, twin = replay.run(model) or (None, None)
@@ -82,6 +84,9 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
     copy_weights(reference, twin)
     check_answers(reference, twin)
     copy_weights(model, twin)
+    if any(map(is_own, named_layers(model).values())):  # the copy may have lost what their settings lack
+        check_answers(model, twin)
+    _check_trainable(model, twin)
     return twin
 
 
@@ -109,8 +114,23 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
         True
     """
     check_model(like)
-    with like.distribute_strategy.scope(), own_losses(like):
-        result = keras.models.clone_model(like, recursive=True)
+    with like.distribute_strategy.scope():
+        result = copied(like, float32=False)
     copy_weights(model, result)
     check_answers(functional(unmixed(result)), model)
     return result
+
+
+def _check_trainable(model: keras.Model, twin: tf_keras.Model) -> None:
+    """Raise where a layer trains some of its weights, which the layer of tf_keras does not know."""
+    trained = {id(weight) for weight in twin.trainable_weights}
+    twins = named_layers(twin)
+    for name, layer in named_layers(model).items():
+        if not layer.weights:
+            continue
+        ours = [bool(weight.trainable and model.trainable) for weight in layer.weights]
+        if ours != [id(weight) in trained for weight in twins[name].weights]:
+            raise ValueError(
+                f"layer {name!r} trains {sum(ours)} of its {len(ours)} weights, which tf_keras cannot; set "
+                "layer.trainable for the whole of it"
+            )

@@ -10,7 +10,8 @@ import tf_keras
 
 from masslib.bridge.operations import twin_operation
 from masslib.bridge.translate import CustomLayers, twin_layer
-from masslib.graph.nodes import functional, nodes
+from masslib.graph.layers import copied_layer, is_own
+from masslib.graph.nodes import functional, is_nested, nodes
 
 
 class Replay:
@@ -45,7 +46,7 @@ class Replay:
             if self._seen.setdefault(id(layer), name) != name:
                 reason = f"it is the layer {self._seen[id(layer)]!r} as well; share layers inside of one model only"
                 self.problems[name] = reason
-            elif isinstance(layer, keras.Model):
+            elif is_nested(layer):
                 copied &= self._prepare(layer, f"{name}/")
             elif isinstance(layer, keras.layers.InputLayer):
                 if layer.dtype == "string" or getattr(layer, "sparse", False) or getattr(layer, "ragged", False):
@@ -60,11 +61,11 @@ class Replay:
             self._layers[name] = twin_layer(layer, name, self._custom_layers)
         except (TypeError, ValueError, NotImplementedError) as error:
             self._report(name, layer, error)
-        if type(layer).__module__.startswith("keras.") and type(layer).__name__ != "Lambda":
+        if not is_own(layer) and type(layer).__name__ != "Lambda":
             return True
         try:
-            type(layer).from_config(layer.get_config())
-        except (TypeError, ValueError, NotImplementedError) as error:
+            copied_layer(layer)
+        except ValueError as error:
             self._report(name, layer, error)
             return False
         return True
@@ -81,7 +82,7 @@ class Replay:
             twin_args, twin_kwargs = keras.tree.map_structure(
                 lambda value: self._tensors.get(id(value), value), (args, kwargs)
             )
-            if isinstance(layer, keras.Model):
+            if is_nested(layer):
                 copy, twin_outputs = self._walk(layer, keras.tree.flatten(twin_args), f"{name}/")
                 outputs = self._models.setdefault(name, copy)(*args, **kwargs)
             else:
@@ -120,7 +121,7 @@ def _copied_alone(layer: Any) -> Any:
 
     Keras 3 would copy it as a whole, which works for registered layers only.
     """
-    return layer if isinstance(layer, keras.Model) else type(layer).from_config(layer.get_config())
+    return layer if is_nested(layer) else copied_layer(layer)
 
 
 def _named(layer: keras.layers.Layer, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import tf_keras
 from masslib.bridge import activations
 from masslib.bridge.carried import carrier, carry
 from masslib.bridge.normalization import normalization
+from masslib.bridge.regularization import of_whole_batch
+from masslib.graph.layers import is_own
 
 CustomLayers = Mapping[type, Any]
 """Keras 3 layer class -> tf_keras layer class, or a function that makes the tf_keras layer of a Keras 3 layer."""
@@ -22,7 +24,7 @@ _ACTIVATIONS = ("activation", "recurrent_activation")
 # Settings without influence on what a float model computes, or that tf_keras has elsewhere.
 _HARMLESS = {
     *("seed", "use_cudnn", "flash_attention", "data_format", "dtype", "quantization_config", "autocast"),
-    *("lora_rank", "lora_alpha", "activity_regularizer", "name"),
+    *("lora_rank", "lora_alpha", "name"),
 }
 _TEXT = "it works on text, which no step can treat; look it up where the data are made, in front of the model"
 _REFUSED = {
@@ -32,8 +34,8 @@ _REFUSED = {
     "Hashing": _TEXT,
     "HashedCrossing": _TEXT,
 }
-# Weights in another order, or integers that tf_keras makes of another type
-_CARRIED = ("SpectralNormalization", "IntegerLookup")
+# Weights in another order, integers that tf_keras makes of another type, or a loss that it divides by the rows
+_CARRIED = ("SpectralNormalization", "IntegerLookup", "ActivityRegularization")
 _CARRIED_MODULE = "keras.src.layers.preprocessing.image_preprocessing"  # whose settings differ from those of tf_keras
 
 
@@ -49,15 +51,14 @@ def twin_layer(
     if type(layer) in (custom_layers or {}):
         return _named(_custom(layer, custom_layers[type(layer)]), name)
     kind = type(layer).__name__
-    if not type(layer).__module__.startswith("keras."):
-        raise ValueError(
-            f"it is not a layer of Keras; pass custom_layers={{{kind}: ...}} with a tf_keras layer class that does the "
-            "same, or with masslib.bridge.carry"
-        )
+    if is_own(layer):
+        return _named(carry(layer), name)
     if kind in _REFUSED:
         raise ValueError(_REFUSED[kind])
     if getattr(layer, "quantization_mode", None):
         raise ValueError("its weights are quantized already; start from the float model")
+    if getattr(layer, "lora_enabled", False):
+        raise ValueError("it has LoRA weights beside its kernel; save and load the model, which merges them")
     if getattr(layer, "stateful", False):
         raise ValueError("stateful=True: what it remembers between batches cannot cross")
     return _built_in(layer, name)
@@ -98,6 +99,7 @@ def register() -> None:
     activations.register()
     carrier()
     normalization()
+    of_whole_batch()
 
 
 def _custom(layer: keras.layers.Layer, twin: type | Callable[[Any], Any]) -> tf_keras.layers.Layer:
@@ -125,6 +127,8 @@ def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
     config = {renamed.get(key, key): value for key, value in layer.get_config().items()}
     if missing or unknown_settings(type(layer), twin_class, config):
         return _named(carry(layer), name)
+    if config.get("activity_regularizer"):
+        config["activity_regularizer"] = of_whole_batch()(twin_object(config["activity_regularizer"]))
     config |= {key: _activation(config[key]) for key in _ACTIVATIONS if key in config}
     return twin_class(**_known(twin_class, config) | {"name": name})
 

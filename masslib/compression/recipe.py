@@ -54,7 +54,8 @@ def compress(
         custom_layers: How layers of your own cross the bridge; see `masslib.bridge.to_tf_keras`.
 
     Returns:
-        A `Compressed` model, ready for `masslib.export.tflite`.
+        A `Compressed` model, ready for `masslib.export.tflite`. `Quantize` alone trains nothing: if a layer of your own
+        cannot be copied, it holds the model that was passed in.
 
     Raises:
         TypeError: If `model`, a step or the data is of another type.
@@ -111,7 +112,9 @@ def compress_each(
     check_model(model)
     recipes = [_checked(steps) for steps in recipes]
     data = _as_subset(data, model, [step for steps in recipes for step in steps])
-    stages = _Stages(model, Tuner(model, data, batch_size, seed, verbose), custom_layers)
+    with model.distribute_strategy.scope():
+        start = _start(model, trains=any(map(_trained, recipes)))
+    stages = _Stages(start, Tuner(model, data, batch_size, seed, verbose), custom_layers)
     return (
         _finished(steps, *stages.run(_trained(steps), recipes[number + 1 :]), data, seed)
         for number, steps in enumerate(recipes)
@@ -135,8 +138,7 @@ class _Stages:
             if known == steps:
                 return stage
         if not steps:
-            with self._model.distribute_strategy.scope():
-                return copied(self._model), {}
+            return self._model, {}
         before, skipped = self.run(steps[:-1], later)
         after, left_alone = self._after(before, steps[-1])
         stage = after, skipped | {name: f"{steps[-1]!r}: {reason}" for name, reason in left_alone.items()}
@@ -148,11 +150,21 @@ class _Stages:
     def _after(self, model: keras.Model, step: Training) -> Stage:
         if isinstance(step, Rebuilding):
             return step.rebuild(model, self._tuner)
-        with self._model.distribute_strategy.scope():
+        with model.distribute_strategy.scope():
             twin, left_alone = step.apply(bridge.to_tf_keras(model, self._custom_layers), self._tuner)
         if isinstance(step, QuantizeAware):
             return twin, left_alone
         return bridge.from_tf_keras(twin, like=model), left_alone
+
+
+def _start(model: keras.Model, trains: bool) -> keras.Model:
+    """Copy the model; where nothing trains, one with layers that cannot be copied is taken as it is."""
+    try:
+        return copied(model)
+    except ValueError:
+        if trains:
+            raise
+        return model
 
 
 def _begins_any(steps: tuple[Step, ...], recipes: Sequence[tuple[Step, ...]]) -> bool:

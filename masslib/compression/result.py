@@ -18,6 +18,7 @@ import tf_keras
 from masslib._util import manifest
 from masslib._util.files import replacing
 from masslib._util.quiet import quiet
+from masslib.bridge.carried import check_portable
 from masslib.bridge.translate import register
 from masslib.compression import steps
 from masslib.compression.step import Step
@@ -139,7 +140,9 @@ def _write(compressed: Compressed, path: str | os.PathLike[str]) -> None:
         if isinstance(compressed.model, keras.Model):
             compressed.model.save(folder / _MODEL)
         else:
-            (folder / _ARCHITECTURE).write_text(compressed.model.to_json())
+            architecture = compressed.model.to_json()
+            check_portable(architecture)
+            (folder / _ARCHITECTURE).write_text(architecture)
             np.savez(folder / _WEIGHTS, **{name: value.numpy() for name, value in _variables(compressed.model)})
         if compressed.calibration is not None:
             np.save(folder / _ROWS, compressed.calibration, allow_pickle=False)

@@ -11,16 +11,41 @@ import keras
 
 
 def compile_config(model: keras.Model, learning_rate: float | None = None) -> dict[str, Any]:
-    """Return how a Keras 3 model was compiled, perhaps with another learning rate, in serialized form."""
+    """Return how a Keras 3 model was compiled, perhaps with another learning rate, in serialized form.
+
+    An optimizer or `run_eagerly` that was assigned since then counts.
+
+    Raises:
+        ValueError: If it is not compiled, or its optimizer leaves weights out of weight decay, which is not among the
+            settings of an optimizer.
+    """
     config = model.get_compile_config() if model.compiled else None
     if not config:
         raise ValueError(f"model {model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first")
+    config["optimizer"] = keras.saving.serialize_keras_object(_optimizer(model, config))
+    config["run_eagerly"] = model.run_eagerly
     if learning_rate is not None:
         optimizer = config["optimizer"]
         if optimizer["class_name"] == "LossScaleOptimizer":
             optimizer = optimizer["config"]["inner_optimizer"]
         optimizer["config"]["learning_rate"] = learning_rate
     return config
+
+
+def _optimizer(model: keras.Model, config: dict[str, Any]) -> keras.optimizers.Optimizer:
+    optimizer = model.optimizer
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if scaled and config["optimizer"]["class_name"] != "LossScaleOptimizer":  # compile has wrapped it by itself
+        optimizer = optimizer.inner_optimizer
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    # Private, because Keras has no public way to ask: exclude_from_weight_decay only sets it.
+    if getattr(inner, "weight_decay", None) and any(not inner._use_weight_decay(w) for w in model.trainable_weights):
+        raise ValueError(
+            f"the optimizer {inner.name!r} of {model.name!r} leaves weights out of its weight decay "
+            "(exclude_from_weight_decay), which a copy of it cannot; compile the model with weight_decay=None, or with "
+            "an optimizer that treats all weights alike"
+        )
+    return optimizer
 
 
 @contextmanager

@@ -8,8 +8,12 @@ import keras
 
 
 def is_nested(layer: Any) -> bool:
-    """Tell whether a layer is itself a model whose graph can be read, of Keras 3 or tf_keras."""
-    return hasattr(layer, "layers") and hasattr(layer, "inputs")
+    """Tell whether a layer is itself a model whose graph can be read, of Keras 3 or tf_keras.
+
+    A class with a `call` of its own may do anything with its layers, so it counts as a layer.
+    """
+    built = hasattr(layer, "layers") and bool(getattr(layer, "inputs", None))
+    return built and type(layer).call.__module__.startswith(("keras.", "tf_keras."))
 
 
 def nodes(model: keras.Model) -> list[Any]:
@@ -25,6 +29,15 @@ def named_nodes(model: keras.Model) -> dict[str, Any]:
 def named_layers(model: Any) -> dict[str, Any]:
     """Return the layers of a model of either Keras by name, those of nested models as `outer/inner`."""
     return _by_name(model, lambda it: it.layers, "")
+
+
+def named_models(model: Any) -> dict[str, Any]:
+    """Return the nested models by name, the outer ones before those inside of them."""
+    found: dict[str, Any] = {}
+    for layer in filter(is_nested, model.layers):
+        found[layer.name] = layer
+        found |= {f"{layer.name}/{name}": inner for name, inner in named_models(layer).items()}
+    return found
 
 
 def _by_name(model: Any, parts: Any, prefix: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
-from masslib.graph.nodes import functional, named_nodes
-from masslib.graph.weights import copy_weights
+from masslib.graph.layers import copied_layer
+from masslib.graph.nodes import named_nodes
+from masslib.graph.rebuilding import rebuilt
 
 _HALF = ("float16", "bfloat16")
 _MIXED = tuple(f"mixed_{name}" for name in _HALF)
@@ -18,15 +19,22 @@ _MIXED = tuple(f"mixed_{name}" for name in _HALF)
 def unmixed(model: keras.Model) -> keras.Model:
     """Return a model as it is, or an uncompiled float32 copy of one that computes in mixed precision.
 
-    TFMOT and the converters know float32 only, which is also what the weights are kept in. The states of random layers
-    are not copied. Models of tf_keras are returned as they are.
+    TFMOT and the converters know float32 only, which is also what the weights are kept in. Models of tf_keras are
+    returned as they are.
     """
     if not any(map(_is_mixed, named_nodes(model).values())):
         return model
     with _float32_policy():
-        copy = _copied(model)
-    copy_weights(model, copy)
-    return copy
+        return rebuilt(model, _exchanged, input_dtype=_input_dtype)
+
+
+def _exchanged(layer: keras.layers.Layer, _: str) -> Any:
+    return [(copied_layer(layer, _unmixed), layer)]
+
+
+def _input_dtype(dtype: str) -> str:
+    """Keras makes the missing input of a Sequential in the type that its first layer computes in."""
+    return "float32" if dtype in _HALF else dtype
 
 
 def _is_mixed(layer: Any) -> bool:
@@ -37,23 +45,6 @@ def _is_mixed(layer: Any) -> bool:
         return any(map(_names_mixed, keras.tree.flatten(layer.get_config())))  # layers inside of it as well
     except (TypeError, ValueError, NotImplementedError):  # it cannot be copied, which is told elsewhere
         return layer.compute_dtype != layer.variable_dtype
-
-
-def _copied(model: keras.Model) -> keras.Model:
-    model = functional(model)
-
-    def entry(tensor: keras.KerasTensor) -> keras.KerasTensor:
-        # Keras makes the missing input of a Sequential in the type that its first layer computes in.
-        dtype = "float32" if tensor.dtype in _HALF else tensor.dtype
-        return keras.Input(batch_shape=tensor.shape, dtype=dtype, name=tensor.name)
-
-    def copy(layer: Any) -> Any:
-        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            return _copied(layer)
-        return type(layer).from_config(_unmixed(layer.get_config()))
-
-    inputs = keras.tree.map_structure(entry, model.input)
-    return keras.models.clone_model(model, input_tensors=inputs, clone_function=copy)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from masslib.graph.nodes import named_layers
+from masslib.graph.nodes import named_layers, named_models
 
 
 def copy_weights(source: Any, target: Any) -> None:
@@ -41,3 +41,18 @@ def copy_variables(source: Any, target: Any) -> None:
         new.assign(old)
     if hasattr(target, "finalize_state"):
         target.finalize_state()
+
+
+def copy_trainable(source: Any, target: Any) -> None:
+    """Freeze in a copy of a Keras 3 model what is frozen in the model, down to single variables."""
+    for parts in (lambda it: {"": it}, named_models, named_layers):  # a model passes its setting on to its layers
+        found = parts(target)
+        for name, part in parts(source).items():
+            if name in found and found[name].trainable != part.trainable:
+                found[name].trainable = part.trainable
+    found = named_layers(target)
+    for name, layer in named_layers(source).items():
+        if name in found and len(found[name].variables) == len(layer.variables):
+            for old, new in zip(layer.variables, found[name].variables, strict=True):
+                if new.trainable != old.trainable:
+                    new.trainable = old.trainable

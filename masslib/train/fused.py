@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import keras
 import tensorflow as tf
 
-from masslib.graph.nodes import functional, named_nodes
+from masslib.graph.nodes import functional, is_nested, named_nodes
 
 _LEAST_EPSILON = 1.001e-5  # cuDNN's CUDNN_BN_MIN_EPSILON, with some room
 _UNCOMMON_INPUTS = ("sparse", "ragged", "optional")
@@ -28,7 +28,7 @@ def with_fused_normalization(model: keras.Model, step: Callable[[Any], Any]) -> 
         step: Calls `model.train_step`, on any number of replicas.
     """
     keras_wrote_it = getattr(model.train_step, "__func__", None) is keras.Model.train_step
-    if not (keras_wrote_it and _is_graph(model)) or model.run_eagerly or model.jit_compile:
+    if not (keras_wrote_it and is_nested(model)) or model.run_eagerly or model.jit_compile:
         return step
     layers = named_nodes(functional(model)).values()
     uncommon = any(getattr(layer, name, False) for layer in layers for name in _UNCOMMON_INPUTS)
@@ -68,15 +68,9 @@ def _fused(model: keras.Model) -> keras.Model:
     def twin(layer: Any) -> Any:  # is asked once per layer, however often it is called
         if _fuses(layer):
             return _FusedNormalization(layer)
-        return _fused(layer) if _is_graph(layer) else layer
+        return _fused(layer) if is_nested(layer) else layer
 
     return keras.models.clone_model(functional(model), clone_function=twin)
-
-
-def _is_graph(layer: Any) -> bool:
-    """Whether this is a Sequential or functional model, as Keras makes them."""
-    own = isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras.")
-    return own and bool(getattr(layer, "inputs", None))
 
 
 def _fuses(layer: Any) -> bool:
