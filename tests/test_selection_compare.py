@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,5 +118,24 @@ def test_what_fails_is_named_and_quantities_are_refused_at_once(model, digits):
         masslib.compare(model, {"odd": masslib.Prune({"nope": 0.5}, max_steps=1)}, digits, verbose=False)
     assert caught.value.__notes__ == ["This was the recipe 'odd': Prune({'nope': 0.5}, max_steps=1)."]
     part = masslib.data.from_arrays(np.zeros((4, 3)), np.zeros(4))
+    prices = models.mlp((3,), 2)
+    prices.compile(loss="mse")
     with pytest.raises(ValueError, match="compare judges classifiers by their accuracy, and these labels are quant"):
-        masslib.compare(model, {"int8": masslib.Quantize("int8")}, masslib.data.Splits(part, part, part, None))
+        masslib.compare(prices, {"int8": masslib.Quantize("int8")}, masslib.data.Splits(part, part, part, None))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss", "labels"),
+    [
+        (1, "binary_crossentropy", np.arange(32) % 2),
+        (3, "binary_crossentropy", np.stack([np.arange(32) % k == 0 for k in (2, 3, 5)], 1).astype("float32")),
+        (3, "categorical_crossentropy", np.eye(3)[np.arange(32) % 3]),
+    ],
+)
+def test_the_compiled_loss_tells_what_is_judged(outputs, loss, labels):
+    """Files know no loss, and labels of 0 and 1 fit several tasks."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(outputs, activation="sigmoid")])
+    model.compile("sgd", loss)
+    splits = masslib.data.Splits.from_arrays((np.random.default_rng(0).normal(size=(32, 4)), labels), valid=4, test=12)
+    table = masslib.compare(model, {"float16": masslib.Quantize("float16")}, splits, verbose=False).table
+    assert table["accuracy"].between(0, 1).all()
