@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,3 +120,26 @@ def test_what_fails_is_named_and_quantities_are_refused_at_once(model, digits):
     part = masslib.data.from_arrays(np.zeros((4, 3)), np.zeros(4))
     with pytest.raises(ValueError, match="compare judges classifiers by their accuracy, and these labels are quant"):
         masslib.compare(model, {"int8": masslib.Quantize("int8")}, masslib.data.Splits(part, part, part, None))
+
+
+@keras.saving.register_keras_serializable("tests_of_compare")
+class _Scale(keras.layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+
+    def call(self, x):
+        return x * self.scale
+
+
+@pytest.mark.slow
+def test_layers_of_ones_own_cross_as_in_compress(digits):
+    entry = keras.Input(digits.input_shape)
+    x = _Scale(name="scale")(keras.layers.Dense(16, activation="relu", name="hidden")(keras.layers.Flatten()(entry)))
+    model = keras.Model(entry, keras.layers.Dense(10, activation="softmax", name="top")(x))
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    carried = {_Scale: masslib.bridge.carry}
+    recipes = {"pruned": Prune(0.5, max_steps=2)}
+    table = compare(model, recipes, digits, verbose=False, custom_layers=carried).table
+    assert table.loc["pruned", "nonzero"] < table.loc["float", "nonzero"]
+    found = masslib.search(model, digits, 1 - 1e-9, budget=3, max_steps=2, verbose=False, custom_layers=carried)
+    assert found.table["note"].tolist() == [""] * 4
