@@ -270,3 +270,17 @@ def test_settings_may_be_numbers_of_numpy():
     assert steps == plain
     assert repr(steps) == repr(plain)
     assert json.dumps([step.settings() for step in steps]) == json.dumps([step.settings() for step in plain])
+
+
+@pytest.mark.parametrize("precision", ["int8", "int16x8"])
+def test_loops_that_tensorflow_cannot_calibrate_are_refused(precision):
+    """They crash the process."""
+    for layer in (
+        keras.layers.GRU(3, name="memory"),
+        keras.layers.Bidirectional(keras.layers.LSTM(3), name="memory"),
+    ):
+        model = keras.Sequential([keras.Input((4, 4)), layer, keras.layers.Dense(2)])
+        with pytest.raises(ValueError, match=r"the loops of the recurrent layers memory; use Quantize\('dynamic'\)"):
+            compress(model, Quantize(precision), (np.zeros((4, 4, 4)), [0, 1, 0, 1]))
+        assert compress(model, Quantize("dynamic")).precision == "dynamic"
+    Quantize(precision).check(keras.Sequential([keras.Input((4, 4)), keras.layers.LSTM(3, unroll=True)]))

@@ -139,3 +139,26 @@ def test_the_compiled_loss_tells_what_is_judged(outputs, loss, labels):
     splits = masslib.data.Splits.from_arrays((np.random.default_rng(0).normal(size=(32, 4)), labels), valid=4, test=12)
     table = masslib.compare(model, {"float16": masslib.Quantize("float16")}, splits, verbose=False).table
     assert table["accuracy"].between(0, 1).all()
+
+
+@keras.saving.register_keras_serializable("tests_of_compare")
+class _Scale(keras.layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+
+    def call(self, x):
+        return x * self.scale
+
+
+@pytest.mark.slow
+def test_layers_of_ones_own_cross_as_in_compress(digits):
+    entry = keras.Input(digits.input_shape)
+    x = _Scale(name="scale")(keras.layers.Dense(16, activation="relu", name="hidden")(keras.layers.Flatten()(entry)))
+    model = keras.Model(entry, keras.layers.Dense(10, activation="softmax", name="top")(x))
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    carried = {_Scale: masslib.bridge.carry}
+    recipes = {"pruned": Prune(0.5, max_steps=2)}
+    table = compare(model, recipes, digits, verbose=False, custom_layers=carried).table
+    assert table.loc["pruned", "nonzero"] < table.loc["float", "nonzero"]
+    found = masslib.search(model, digits, 1 - 1e-9, budget=3, max_steps=2, verbose=False, custom_layers=carried)
+    assert found.table["note"].tolist() == [""] * 4

@@ -12,6 +12,7 @@ from masslib import export, measure, models, search
 from masslib._util.lock import lock
 from masslib.selection import candidates, trials
 from masslib.selection.candidates import Family, next_candidate
+from masslib.selection.search_result import table_of
 from masslib.selection.trials import Trial
 
 QUICK = {"max_steps": 20, "learning_rate": 1e-3, "batch_size": 32, "verbose": False}
@@ -58,6 +59,31 @@ def test_it_is_shown_and_drawn(found):
     assert str(found).startswith(f"best: {found.name}; test accuracy 0.")
     assert "<table" in found._repr_html_() and "int8" in found._repr_html_()
     assert found.plot().axes[0].get_ylabel() == "Validation accuracy"
+
+
+@pytest.mark.slow
+def test_it_tells_why_a_trial_could_not_be_made(digits):
+    entry = keras.Input((8, 8, 1))
+    x = keras.layers.LSTM(8, name="memory")(keras.layers.Reshape((8, 8))(entry))
+    recurrent = keras.Model(entry, keras.layers.Dense(10, activation="softmax", name="top")(x))
+    recurrent.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    judge = trials.Judge.__new__(trials.Judge)
+    judge._model, judge._splits, judge._options = recurrent, digits, {"verbose": False}
+    int8 = Family("int8", lambda _: [masslib.Quantize("int8")], single=True)
+    trial = judge.trial(candidates.Candidate(int8, 0.5), None, None)
+    table = table_of({"accuracy": 0.5, "gzipped_kb": 1.0}, [trial])
+    shown = masslib.selection.Search(None, "float", table, {"float": _right, "best": _right}, None, None, "done", 0.1)
+    for text in (str(shown), shown._repr_html_()):
+        assert "not made: int8, Quantize(" in text and "recurrent layers memory; use" in text
+
+
+_right = masslib.evaluation.Evaluation("binary", 2, accuracy=0.5)
+
+
+@pytest.mark.slow
+def test_limits_may_be_numbers_of_numpy(model, digits):
+    found = search(model, digits, np.float32(0.5), budget=np.int64(1), **QUICK | {"batch_size": np.int64(32)})
+    assert list(found.table.index) == ["float", "dynamic"]
 
 
 @pytest.mark.slow
@@ -148,7 +174,7 @@ def test_other_searches_and_damage_are_refused(found, model, digits, tmp_path):
     [
         ({"objective": "beauty"}, "objective='beauty': expected one of 'size', 'latency', 'flops'"),
         ({"max_drop": 1.5}, "max_drop=1.5: expected a fraction"),
-        ({"budget": 0}, "budget=0: expected a number of trials"),
+        ({"budget": 0}, "budget=0: expected a whole number of at least 1"),
         ({"max_seconds": -1}, "max_seconds=-1: expected a positive number of seconds"),
         ({"epochs": 0}, r"epochs=0\): expected a positive integer"),
     ],

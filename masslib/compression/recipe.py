@@ -10,6 +10,7 @@ from masslib._util import kernels
 from masslib.compression.finetune import Rebuilding, Tuner
 from masslib.compression.result import Compressed
 from masslib.compression.step import Step, Training
+from masslib.compression.steps.distill import Distill
 from masslib.compression.steps.quantize import Quantize
 from masslib.compression.steps.quantize_aware import QuantizeAware
 from masslib.data.passed import as_subset
@@ -111,6 +112,9 @@ def compress_each(
     """
     check_model(model)
     recipes = [_checked(steps) for steps in recipes]
+    for steps in recipes:
+        if isinstance(steps[-1], Quantize) and not isinstance(steps[0], Distill):  # whose student comes later
+            steps[-1].check(model)
     data = _as_subset(data, model, [step for steps in recipes for step in steps])
     with model.distribute_strategy.scope():
         start = _start(model, trains=any(map(_trained, recipes)))
@@ -183,6 +187,7 @@ def _finished(
         return Compressed(model, steps, skipped, precision="int8")
     if not isinstance(last, Quantize):
         return Compressed(model, steps, skipped)
+    last.check(model)
     rows = data.sample(min(last.calibration_rows, len(data)), seed=seed)[:][0] if last.calibrates else None
     return Compressed(model, steps, skipped, precision=last.precision, calibration=rows)
 
@@ -205,7 +210,7 @@ def _checked(steps: Step | Sequence[Step]) -> tuple[Step, ...]:
     if list(steps) != ordered:
         raise ValueError(
             f"{list(steps)}: the order is {', '.join(_ORDER)}, and last Quantize or QuantizeAware, which must stand "
-            f"once and last; each step keeps what the earlier ones won, not the other way round; use {ordered}"
+            f"once and last; later steps preserve earlier results, not the other way round; use {ordered}"
         )
     return steps
 

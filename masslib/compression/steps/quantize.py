@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import keras
 
 from masslib.compression.step import Step
+from masslib.graph.nodes import named_layers
 
 _PRECISIONS = ("dynamic", "float16", "int8", "int16x8", "int4")
 
@@ -49,3 +53,24 @@ class Quantize(Step):
     def calibrates(self) -> bool:
         """Whether this precision needs rows of data."""
         return self.precision in ("int8", "int16x8")
+
+    def check(self, model: keras.Model) -> None:
+        """Refuse what TensorFlow cannot calibrate: the loop of a recurrent layer crashes the process.
+
+        Raises:
+            ValueError: If the precision needs calibration and a layer loops over its steps.
+        """
+        loops = [name for name, layer in named_layers(model).items() if _loops(layer)] if self.calibrates else []
+        if loops:
+            raise ValueError(
+                f"{self!r}: TensorFlow cannot calibrate the loops of the recurrent layers {', '.join(loops)}; use "
+                "Quantize('dynamic') or 'float16', or make the layers with unroll=True"
+            )
+
+
+def _loops(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.Bidirectional):
+        return _loops(layer.forward_layer) or _loops(layer.backward_layer)
+    if isinstance(layer, keras.layers.Wrapper):
+        return _loops(layer.layer)
+    return isinstance(layer, keras.layers.RNN) and not layer.unroll

@@ -14,7 +14,7 @@ _MOVING = ("pre_activation_", "post_activation_", "output_")
 
 
 def ranges_from_the_first_batch(aware: tf_keras.Model) -> tf_keras.callbacks.Callback:
-    """Return a callback for the training of a quantization-aware model, which brings its ranges home at once.
+    """Return a callback for the training of a quantization-aware model that sets the ranges from the first batch.
 
     TFMOT starts every range at [-6, 6] and moves it by a thousandth per batch towards what it sees. After a
     fine-tuning of 100 batches a range of [0, 1] would still be [-5.4, 5.5], and waste three of the 8 bits. The
