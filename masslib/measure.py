@@ -144,7 +144,7 @@ def latencies(
         threads: CPU threads for the files among `models` whose runtime can be told: `.tflite`, `.onnx`, OpenVINO.
         runs: Timed calls per model.
         warmup: Calls per model that are not timed.
-        seed: Of the random batch, uniform in [0, 1).
+        seed: Of the random batch, uniform in [0, 1); zeros and ones for models that take whole numbers.
         max_seconds: Time limit per model, in s, for the timed calls and once more for the warm-up; at least 20 runs.
 
     Returns:
@@ -204,7 +204,10 @@ class _Timer:
         if None in shape:
             raise ValueError(f"{name!r} takes inputs of shape {shape}; expected one without open dimensions")
         self._predict = model.predict
-        self._x = np.random.default_rng(seed).random((batch_size, *shape), dtype="float32")
+        rng, dtype = np.random.default_rng(seed), np.dtype(getattr(model, "dtype", "float32"))
+        shape = (batch_size, *shape)
+        # Every table of words has a 0 and a 1.
+        self._x = rng.random(shape, "float32") if dtype.kind == "f" else rng.integers(0, 2, shape).astype(dtype)
         self._threads, self._runs, self._max_ns = threads, runs, max_seconds * 1e9
         self._times: list[int] = []
         self._spent_ns = 0

@@ -15,8 +15,11 @@ import tensorflow as tf
 from masslib._util import manifest
 from masslib._util.checks import check_counts
 from masslib._util.files import SAVED_MODEL_MANIFEST, replacing
-from masslib.export import inference, parity, preflight, warm_up
+from masslib.export import inference, parity, photos, preflight, warm_up
 from masslib.formats import metadata
+from masslib.graph.probes import probe_inputs
+
+_PROBES = 16
 
 
 def saved_model(
@@ -26,13 +29,16 @@ def saved_model(
     version: int | None = None,
     labels: Sequence[str] | None = None,
     batch_size: int | None = None,
+    scale: float = 1 / 255,
     example_inputs: np.ndarray | None = None,
 ) -> Path:
     """Write a model as a SavedModel folder, and check the folder against the model.
 
     The signature `serving_default` takes a batch of any size. With labels there is `classify` beside it for models of
-    images: it takes PNG or JPEG files as byte strings `(n,)`, decodes and resizes them and divides by 255 inside the
-    graph, and answers `labels` and `probabilities` `(n, classes)`, the most probable first. TensorFlow loads the folder
+    images: it takes PNG or JPEG files as byte strings `(n,)` and reads them as `masslib.data.from_directory` does with
+    `resize="stretch"`: turned as EXIF says, transparent pixels white, times `scale`. It answers `labels` and
+    `probabilities` `(n, classes)`, the most probable first. A model compiled with a loss of `from_logits=True` gets the
+    softmax or sigmoid of that loss; other numbers outside of 0 to 1 are called `logits`. TensorFlow loads the folder
     without masslib or Keras; `masslib.runtime.load` checks the checksums in `assets.extra/masslib.json` before it does.
     Where tensorflow-serving-api is installed (the extra `serving`), there are requests in `assets.extra` that warm up
     TensorFlow Serving before the first user comes. A model that computes in mixed precision does so in the folder, too.
@@ -43,6 +49,7 @@ def saved_model(
         version: Write to the folder `path/<version>`, the layout that TensorFlow Serving watches.
         labels: Names of the outputs, such as `splits.classes`; they lie in `assets/labels.txt`, too.
         batch_size: Rows that `serving_default` takes at once; by default any number.
+        scale: What `classify` multiplies the pixels from 0 to 255 by; 1 for a model that rescales them itself.
         example_inputs: Rows `(n, *input_shape)` of your data to check the file on, as for `masslib.export.tflite`.
 
     Returns:
@@ -68,11 +75,13 @@ def saved_model(
     if version is not None:
         check_counts(version=(version, 0))
     examples = preflight.check_examples(example_inputs, model)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not scale > 0:
+        raise ValueError(f"scale={scale!r}: expected a positive number, such as 1 / 255")
     labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
     path = Path(path) if version is None else Path(path, str(version))
     with replacing(path) as temporary:
         with inference.converting(model, "TensorFlow"):
-            export_graph(model, temporary, batch_size, labels)
+            export_graph(model, temporary, batch_size, labels, scale)
         warm_up.write_requests(temporary, path.name if version is None else path.parent.name)
         manifest.write(temporary, SAVED_MODEL_MANIFEST)
         parity.check(temporary, model, inputs=examples)
@@ -80,7 +89,11 @@ def saved_model(
 
 
 def export_graph(
-    model: keras.Model, folder: str | os.PathLike[str], batch_size: int | None = None, labels: list[str] | None = None
+    model: keras.Model,
+    folder: str | os.PathLike[str],
+    batch_size: int | None = None,
+    labels: list[str] | None = None,
+    scale: float = 1 / 255,
 ) -> None:
     """Write a SavedModel as it is, unchecked."""
     archive = keras.export.ExportArchive()
@@ -90,11 +103,11 @@ def export_graph(
     )
     with tempfile.TemporaryDirectory() as place:
         if labels is not None:
-            _add_labels(archive, model, Path(place, metadata.LABELS), labels)
+            _add_labels(archive, model, Path(place, metadata.LABELS), labels, scale)
         archive.write_out(str(folder), verbose=False)
 
 
-def _add_labels(archive: Any, model: keras.Model, path: Path, labels: list[str]) -> None:
+def _add_labels(archive: Any, model: keras.Model, path: Path, labels: list[str], scale: float) -> None:
     """Put the labels into the assets; if the inputs are images, add the signature `classify`, too."""
     path.write_text("\n".join(labels) + "\n", encoding="utf-8")
     lines = tf.lookup.TextFileInitializer(
@@ -105,19 +118,30 @@ def _add_labels(archive: Any, model: keras.Model, path: Path, labels: list[str])
     shape = tuple(model.inputs[0].shape[1:])
     if len(shape) == 3 and None not in shape and shape[2] in (1, 3):
         archive.add_endpoint(
-            "classify", _classifier(model, names, shape), [tf.TensorSpec((None,), tf.string, "images")]
+            "classify", _classifier(model, names, shape, scale), [tf.TensorSpec((None,), tf.string, "images")]
         )
 
 
-def _classifier(model: keras.Model, names: Any, shape: tuple[int, int, int]) -> Callable:
+def _classifier(model: keras.Model, names: Any, shape: tuple[int, int, int], scale: float) -> Callable:
+    answer, link = _probabilities(model)
+
     def decode(content: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(content, channels=shape[2], expand_animations=False)
-        image = tf.image.resize(image, shape[:2], antialias=True)
-        return tf.ensure_shape(image, shape) / 255.0
+        return photos.decode(content, shape) * scale
 
     def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
         pixels = tf.map_fn(decode, images, fn_output_signature=tf.TensorSpec(shape, tf.float32))
-        probabilities, order = tf.math.top_k(model(pixels, training=False), k=model.outputs[0].shape[-1])
-        return {"labels": names.lookup(tf.cast(order, tf.int64)), "probabilities": probabilities}
+        outputs = link(model(tf.cast(pixels, model.inputs[0].dtype), training=False))
+        values, order = tf.math.top_k(outputs, k=model.outputs[0].shape[-1])
+        return {"labels": names.lookup(tf.cast(order, tf.int64)), answer: values}
 
     return classify
+
+
+def _probabilities(model: keras.Model) -> tuple[str, Callable]:
+    """What `classify` may call its numbers, and what makes them of the outputs of a model."""
+    loss = model.loss if getattr(model, "compiled", False) else None
+    if isinstance(loss, keras.losses.Loss) and loss.get_config().get("from_logits"):
+        return "probabilities", tf.sigmoid if "Binary" in type(loss).__name__ else tf.nn.softmax
+    outputs = np.asarray(model(probe_inputs(model, _PROBES), training=False))
+    # Floats of half precision exceed 1 by a rounding.
+    return "probabilities" if outputs.min() >= -0.01 and outputs.max() <= 1.01 else "logits", tf.identity

@@ -16,7 +16,7 @@ import tensorflow as tf
 from masslib._util.files import BLANK_SEAL, replacing, seal
 from masslib.export import _saved_model as savedmodel
 from masslib.export import inference, int4, parity, preflight
-from masslib.formats import metadata
+from masslib.formats import metadata, schema
 from masslib.graph.precision import unmixed
 
 _CALIBRATED = ("int8", "int16x8")
@@ -181,13 +181,8 @@ def _integer_operators(precision: str) -> Any:
 
 def _described(content: bytes, name: str, description: str | None, labels: list[str] | None) -> bytes:
     """Add a blank seal, and what was told about the model, to a TFLite flatbuffer."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = schema.unpacked(content)
     if description is not None or labels is not None:
         metadata.describe(model, name, description, labels)
-    metadata.add_entry(model, "masslib_sha256", BLANK_SEAL)
-    builder = flatbuffers.Builder(len(content) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    schema.add_metadata(model, "masslib_sha256", BLANK_SEAL)
+    return schema.packed(model, len(content) + 4096)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from masslib.formats import schema
 from masslib.formats.tflite import read, sparsity
 
 
@@ -37,10 +38,9 @@ def flops(path: str | os.PathLike[str]) -> int:
         True
     """
     model, _ = read(path)
-    counts, shapes, total = _counts(), _shapes(path), 0
+    shapes, total = _shapes(path), 0
     for operator in model.subgraphs[0].operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        count = counts.get(max(code.builtinCode, code.deprecatedBuiltinCode))
+        count = _COUNTS.get(schema.operator_name(model, operator))
         if count is not None:
             total += 2 * int(count([shapes.get(i, ()) for i in operator.inputs], shapes[operator.outputs[0]]))
     return total
@@ -89,15 +89,12 @@ def _shapes(path: str | os.PathLike[str]) -> dict[int, tuple[int, ...]]:
     return {detail["index"]: tuple(detail["shape"].tolist()) for detail in interpreter.get_tensor_details()}
 
 
-def _counts() -> dict[int, Callable[[list[tuple[int, ...]], tuple[int, ...]], int]]:
-    """Operator -> its multiply-adds, of the shapes of its inputs and its output, for one example."""
-    from ai_edge_litert.schema_py_generated import BuiltinOperator as Operator
-
-    return {
-        Operator.CONV_2D: lambda inputs, output: np.prod(output) * np.prod(inputs[1][1:]),
-        Operator.DEPTHWISE_CONV_2D: lambda inputs, output: np.prod(output) * np.prod(inputs[1][1:3]),
-        Operator.CONV_3D: lambda inputs, output: np.prod(output) * np.prod(inputs[1][:-1]),
-        Operator.TRANSPOSE_CONV: lambda inputs, output: np.prod(inputs[2]) * np.prod(inputs[1][:3]),
-        Operator.FULLY_CONNECTED: lambda inputs, output: np.prod(output) * inputs[1][-1],
-        Operator.BATCH_MATMUL: lambda inputs, output: np.prod(output) * np.prod(inputs[0]) // np.prod(output[:-1]),
-    }
+# Operator -> its multiply-adds for one example, of the shapes of its inputs and its output
+_COUNTS: dict[str, Callable[[list[tuple[int, ...]], tuple[int, ...]], int]] = {
+    "CONV_2D": lambda inputs, output: np.prod(output) * np.prod(inputs[1][1:]),
+    "DEPTHWISE_CONV_2D": lambda inputs, output: np.prod(output) * np.prod(inputs[1][1:3]),
+    "CONV_3D": lambda inputs, output: np.prod(output) * np.prod(inputs[1][:-1]),
+    "TRANSPOSE_CONV": lambda inputs, output: np.prod(inputs[2]) * np.prod(inputs[1][:3]),
+    "FULLY_CONNECTED": lambda inputs, output: np.prod(output) * inputs[1][-1],
+    "BATCH_MATMUL": lambda inputs, output: np.prod(output) * np.prod(inputs[0]) // np.prod(output[:-1]),
+}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masslib._util.extras import needed_by
-from masslib.formats import metadata
+from masslib.formats import metadata, schema
 from masslib.formats import tflite as stored
 from masslib.runtime.litert import stored_labels
 
@@ -118,15 +118,11 @@ class _Reader:
     """The operators of one graph and the tensors that they refer to."""
 
     def __init__(self, model: Any, graph: Any, content: bytes):
-        from ai_edge_litert import schema_py_generated as schema
-
         self._model, self._tensors, self._content = model, graph.tensors, content
-        self._types = {value: name.lower() for name, value in vars(schema.TensorType).items() if name.isupper()}
-        self._ops = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
         self._source = {  # unpacked weight -> the stored tensor it comes from
             operator.outputs[0]: operator.inputs[0]
             for operator in graph.operators
-            if self._op(operator) in _UNPACKING and self._data(operator.inputs[0]).size
+            if schema.operator_name(self._model, operator) in _UNPACKING and self._data(operator.inputs[0]).size
         }
 
     def row(self, operator: Any) -> tuple[Any, ...] | None:
@@ -137,38 +133,40 @@ class _Reader:
         constants = {i: data for i in sources if (data := self._data(i)).size}
         tensor = self._tensors[output]
         weight = max(constants, key=lambda i: constants[i].size, default=None)
-        dtype = self._types[tensor.type]
+        dtype = schema.type_name(tensor)
         kind, values, zeros = "", 0, float("nan")
         if weight is not None and self._is_weight(weight):
-            kind = self._types[self._tensors[weight].type]
+            kind = schema.type_name(self._tensors[weight])
             shape, _, zeros, *_ = stored.summary(self._tensors[weight], kind, constants[weight])
             values = 1
             for size in shape:
                 values *= size
         name = stored.name_of(self._tensors[weight] if kind else tensor)
         stored_bytes = sum(data.size for data in constants.values())
-        return _layer(name), self._op(operator), _shape(tensor), dtype, kind, values, zeros, stored_bytes
+        return (
+            _layer(name),
+            schema.operator_name(self._model, operator),
+            _shape(tensor),
+            dtype,
+            kind,
+            values,
+            zeros,
+            stored_bytes,
+        )
 
     def ends(self, indices: Any, which: str) -> dict[str, str]:
         """Name -> shape and type of inputs or outputs, under the names of the first signature if there is one."""
         names = {i: stored.name_of(self._tensors[i]) for i in indices}
         for signature in (self._model.signatureDefs or [])[:1]:
             names |= {end.tensorIndex: end.name.decode(errors="replace") for end in getattr(signature, which)}
-        return {names[i]: f"{_shape(self._tensors[i])} {self._types[self._tensors[i].type]}" for i in indices}
-
-    def _op(self, operator: Any) -> str:
-        code = self._model.operatorCodes[operator.opcodeIndex]
-        if code.customCode:
-            return code.customCode.decode(errors="replace")
-        return self._ops[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return {names[i]: f"{_shape(self._tensors[i])} {schema.type_name(self._tensors[i])}" for i in indices}
 
     def _data(self, index: int) -> Any:
         return stored.stored_bytes(self._model.buffers[self._tensors[index].buffer], self._content)
 
     def _is_weight(self, index: int) -> bool:
         tensor = self._tensors[index]
-        known = stored.type_names().get(tensor.type)
-        return known is not None and stored.is_weight(tensor, known)
+        return stored.is_weight(tensor, schema.type_name(tensor))
 
 
 def _layer(name: str) -> str:

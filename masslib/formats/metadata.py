@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from masslib.formats import schema
 
 if TYPE_CHECKING:
     from flatbuffers import Builder
@@ -15,17 +15,6 @@ if TYPE_CHECKING:
 LABELS = "labels.txt"
 _METADATA = "TFLITE_METADATA"
 _AXIS_LABELS = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
-
-
-def add_entry(model: Any, name: str, content: bytes) -> None:
-    """Append a metadata entry to an unpacked TFLite model (`schema_py_generated.ModelT`)."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(content, "uint8")
-    entry.name, entry.buffer = name, len(model.buffers)
-    model.buffers.append(buffer)
-    model.metadata = [*(model.metadata or []), entry]
 
 
 def describe(model: Any, name: str, description: str | None, labels: Sequence[str] | None) -> None:
@@ -48,7 +37,7 @@ def describe(model: Any, name: str, description: str | None, labels: Sequence[st
     if description is not None:
         fields[1] = builder.CreateString(description)
     builder.Finish(_table(builder, 8, fields), b"M001")
-    add_entry(model, _METADATA, bytes(builder.Output()))
+    schema.add_metadata(model, _METADATA, bytes(builder.Output()))
 
 
 def with_labels(content: bytes, labels: Sequence[str] | None) -> bytes:

@@ -10,21 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from masslib._util.extras import needed_by
+from masslib.formats import schema
 from masslib.runtime.trial import check_tflite
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_TYPES = {
-    "FLOAT32": "float32",
-    "FLOAT16": "float16",
-    "FLOAT64": "float64",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT4": "int4",
-}
+# The types of numbers that weights are kept in
+_TYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int4")
 
 
 def sparsity(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -90,14 +83,14 @@ def weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def _weight_tensors(path: str | os.PathLike[str]) -> Iterator[tuple[Any, str, np.ndarray]]:
     """Every tensor of weights or biases, its number type and its bytes."""
     model, content = read(path)
-    names = type_names()
     for graph in model.subgraphs:
         for tensor in graph.tensors:
-            if tensor.type not in names or not is_weight(tensor, names[tensor.type]):
+            dtype = schema.type_name(tensor)
+            if not is_weight(tensor, dtype):
                 continue
             data = stored_bytes(model.buffers[tensor.buffer], content)
             if data.size:
-                yield tensor, names[tensor.type], data
+                yield tensor, dtype, data
 
 
 def _numbers(tensor: Any, dtype: str, data: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
@@ -127,20 +120,11 @@ def read(path: str | os.PathLike[str]) -> tuple[Any, bytes]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; export a model there first")
     check_tflite(path)
-    from ai_edge_litert import schema_py_generated as schema
-
     content = path.read_bytes()
     try:
-        return schema.ModelT.InitFromPackedBuf(content, 0), content
+        return schema.unpacked(content), content
     except Exception as error:  # whatever damaged offsets make the generated reader raise
         raise ValueError(f"{path} is damaged: {type(error).__name__} while its tables were read") from error
-
-
-def type_names() -> dict[int, str]:
-    """The number types of the schema that masslib reads, under NumPy's names."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {value: _TYPES[name] for name, value in vars(schema.TensorType).items() if name in _TYPES}
 
 
 def stored_bytes(buffer: Any, content: bytes) -> np.ndarray:
@@ -155,7 +139,7 @@ def stored_bytes(buffer: Any, content: bytes) -> np.ndarray:
 
 def is_weight(tensor: Any, dtype: str) -> bool:
     """Tell weights from shapes, axes and paddings, which are integers without a scale, and from single constants."""
-    if tensor.shape is None or not len(tensor.shape):
+    if dtype not in _TYPES or tensor.shape is None or not len(tensor.shape):
         return False
     return "float" in dtype or _scales(tensor) > 0
 
