@@ -116,6 +116,10 @@ class LowRank(Rebuilding):
         reason = support.why_not_factorized(layer, share, self.min_share)
         if reason:
             return reason
+        if layer.kernel_constraint is not None:
+            return "its kernel_constraint holds for one kernel, not for two whose product it is"
+        if getattr(layer, "lora_enabled", False):
+            return "it has LoRA weights beside its kernel; save and load the model, which merges them"
         if isinstance(self._setting, Mapping) and name not in self._setting:
             return ""
         matrix = _unfolded(layer)
