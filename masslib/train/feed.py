@@ -26,7 +26,7 @@ class Feed:
     Attributes:
         steps: Batches per epoch; None while a dataset does not know its length.
         rows: Rows per epoch, None for a dataset.
-        dealt: Whether the batches hold the rows of this process alone, and not the global batch.
+        is_sharded: Whether the batches hold the rows of this process alone, and not the global batch.
         sample: Returns a batch like those of the data: `x`, `(x, y)` or with the weights of the rows.
         labels: Returns so many labels that look like those of the data, or None where their shape is not known.
     """
@@ -37,7 +37,7 @@ class Feed:
     labels: Callable[[int], tf.Tensor | None]
     _open: Callable[[int, int], tf.data.Dataset]
     _spans_epochs: bool
-    dealt: bool = False
+    is_sharded: bool = False
     _iterator: Iterator | None = None
 
     @property
@@ -80,7 +80,7 @@ def feed(
         if weigh and not isinstance(subset.y, np.ndarray):
             raise ValueError("class_weight needs labels of a single output; give the rows weights in a dataset instead")
         # A part to accumulate has rows of all processes, so each of them needs the whole batch.
-        dealt = replicas.workers > 1 and accumulate == 1
+        is_sharded = replicas.workers > 1 and accumulate == 1
 
         def open_subset(epoch: int, step: int) -> tf.data.Dataset:
             batches = subset.batches(
@@ -91,7 +91,7 @@ def feed(
                 epochs=epochs - epoch,
                 start=step,
                 replicas=parts,
-                shard=(replicas.rank, replicas.workers) if dealt else None,
+                shard=(replicas.rank, replicas.workers) if is_sharded else None,
                 augment=augment,
             )
             return batches.map(weigh) if weigh else batches
@@ -100,7 +100,7 @@ def feed(
         return Feed(
             steps=steps,
             rows=len(subset),
-            dealt=dealt,
+            is_sharded=is_sharded,
             sample=lambda: keras.utils.pack_x_y_sample_weight(*subset[:parts]),
             labels=lambda rows: tf.convert_to_tensor(subset.y[:rows]) if isinstance(subset.y, np.ndarray) else None,
             _open=open_subset,

@@ -208,7 +208,7 @@ def fit(
                 replicas,
                 accumulate=accumulate,
                 known_length=known,
-                dealt=source.dealt,
+                is_sharded=source.is_sharded,
                 fused=fused,
             )
             # A callback of one worker alone that looks at every batch lets all of them run one step at a time.

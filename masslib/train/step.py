@@ -30,7 +30,7 @@ def train_function(
     *,
     accumulate: int,
     known_length: bool,
-    dealt: bool,
+    is_sharded: bool,
     fused: bool,
 ) -> Callable:
     """Build `run(iterator, count)`: it runs up to `count` train steps and returns how many it made and the last logs.
@@ -41,7 +41,7 @@ def train_function(
         replicas: The replicas of its strategy.
         accumulate: Parts that every global batch is computed in, one after another.
         known_length: Whether `count` steps can be run in one graph, since the data surely has as many batches.
-        dealt: Whether the iterator gives this process its own part of every global batch, and not all of it.
+        is_sharded: Whether the iterator gives this process its own part of every global batch, and not all of it.
         fused: Whether fused kernels may compute batch normalizations and the update of the weights.
     """
     from masslib.train.fused import with_fused_normalization
@@ -53,7 +53,7 @@ def train_function(
 
     if replicas.count == accumulate == 1 and not compiled:
         return runner(model.train_step)
-    cut = _Cut(replicas, accumulate, dealt)
+    cut = _Cut(replicas, accumulate, is_sharded)
     summed = runner(_summed_step(model, reduce, replicas, cut, compiled=compiled))
     plain = runner(_plain_step(model, cut))
     chosen = summed
@@ -267,7 +267,7 @@ class _Cut:
 
     replicas: Replicas
     accumulate: int
-    dealt: bool
+    is_sharded: bool
 
     def part(self, batch: Any, number: int) -> Any:
         """Return the rows of one part for the replica in whose context this is called."""
@@ -275,7 +275,7 @@ class _Cut:
 
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         count = self.replicas.count
-        if self.dealt:
+        if self.is_sharded:
             replica, count = replica - self.replicas.first, self.replicas.local
         parts = count * self.accumulate
         if parts == 1:
