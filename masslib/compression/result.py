@@ -77,7 +77,7 @@ class Compressed:
     @cached_property
     def _file(self) -> Predictor:
         folder = tempfile.TemporaryDirectory()
-        predictor = load(tflite(self, Path(folder.name, "model.tflite")))
+        predictor = load(tflite(self, Path(folder.name, "model.tflite"), batch_size="auto"))
         weakref.finalize(self, _dropped, predictor, folder)
         return predictor
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masslib import runtime
+from masslib import measure, runtime
 from masslib._util import manifest
 from masslib._util.files import replacing
 from masslib._util.progress import bar
+from masslib.compression import Quantize, compress
+from masslib.evaluation import evaluate
+from masslib.evaluation.tasks import compiled_task
 from masslib.export import preflight
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
@@ -150,8 +153,6 @@ def _write(
     seed: int,
     verbose: bool,
 ) -> dict[str, Path]:
-    from masslib.compression import Quantize, compress  # not at the top: compression stands above export
-
     labels = metadata.check_labels(splits.classes, network.outputs[0].shape[-1])
     files = {}
     for name in bar(formats, title="export", unit="file", visible=verbose):
@@ -174,10 +175,6 @@ def _measure(
     files: dict[str, Path], network: Any, splits: Splits, seed: int, verbose: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
     """What is told of each file, and its answers to the probe."""
-    from masslib import measure
-    from masslib.evaluation import evaluate
-    from masslib.evaluation.tasks import compiled_task
-
     timed = measure.latencies(files, seed=seed, max_seconds=1.0)
     task, measured, answers = compiled_task(network), {}, {}
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):

@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from masslib import measure
 from masslib._util import extras
 from masslib._util.progress import bar
 from masslib._util.tables import as_html, as_text
+from masslib.compression import Quantize, compress
+from masslib.evaluation import evaluate
+from masslib.evaluation.tasks import compiled_task
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
 from masslib.export._tflite import tflite
@@ -145,8 +149,6 @@ def _write(
     model: keras.Model, splits: Splits, folder: Path, seed: int, verbose: bool
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """The files by name, and why others were not made."""
-    from masslib.compression import Quantize, compress  # not at the top: compression stands above export
-
     files: dict[str, Path] = {}
     skipped: dict[str, str] = {}
     for name, (precision, write, suffix, packages) in bar(
@@ -162,8 +164,8 @@ def _write(
         if precision == "bfloat16":
             options["compute"] = "bfloat16"
         quantized = precision in ("dynamic", "int8")
-        small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False) if quantized else model
         try:
+            small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False) if quantized else model
             files[name] = write(small, folder / (name.replace(" ", "_") + suffix), **options)
         except ValueError as error:
             if name == BASELINE:
@@ -181,10 +183,6 @@ def _measure(
     seed: int,
     verbose: bool,
 ) -> pd.DataFrame:
-    from masslib import measure
-    from masslib.evaluation import evaluate
-    from masslib.evaluation.tasks import compiled_task
-
     task, accuracy = compiled_task(model), {}
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
         accuracy[name] = evaluate(path, splits.valid, task=task).accuracy
