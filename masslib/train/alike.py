@@ -9,14 +9,12 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 
 from masslib.train.replicas import Replicas
-
-if TYPE_CHECKING:
-    import keras
 
 _SHOWN = 5
 # What Keras appends to a name that is taken: the second model of a process may be the first one of another.
@@ -91,15 +89,11 @@ def _different(theirs: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]
 
 
 def _learning_rate(model: keras.Model) -> float:
-    import keras
-
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
 
 def _acts(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback acts on the training in a way that has to be the same on all workers."""
-    import keras
-
     known = keras.callbacks
     acting = (known.EarlyStopping, known.LearningRateScheduler, known.ReduceLROnPlateau, known.SwapEMAWeights)
     return isinstance(callback, acting)

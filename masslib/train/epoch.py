@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
 
 from masslib.train.feed import Feed
 from masslib.train.replicas import Replicas
 from masslib.train.resume import Journal
 from masslib.train.validation import plain
 from masslib.train.workers import TERMINATED, Termination
-
-if TYPE_CHECKING:
-    import keras
 
 # Steps that run inside one call of a tf.function. The host's share of a small step is larger than the step
 # itself: an MLP at batch 32 trained 2.9 times faster with 100 steps per call than with one.
@@ -115,8 +114,6 @@ def steps_per_call(model: keras.Model, callbacks: Sequence[keras.callbacks.Callb
 
 def looks_at_batches(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback has something to do at every train batch."""
-    import keras
-
     known = keras.callbacks
     if type(callback) is known.ProgbarLogger:
         return False

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from masslib.data import Subset
 from masslib.data.passed import passed
 from masslib.train.replicas import Replicas
 from masslib.train.rows import number_of_rows, repeated, rows_between
-
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
 
 
 @dataclass
@@ -70,9 +68,6 @@ def feed(
     A process reads its own rows of a `Subset`. Of a user's dataset every process reads all, and takes its rows from
     each batch: no file can starve a worker, and the global batches are those of a single process.
     """
-    import keras
-    import tensorflow as tf
-
     parts = replicas.count * accumulate
     weigh = _weigher(class_weight)
     if not isinstance(x, tf.data.Dataset):
@@ -139,9 +134,6 @@ def _subset(x: Any, y: Any = None) -> Subset:
 
 def validation_batches(data: Any, batch_size: int) -> tf.data.Dataset | None:
     """Make batches of what was passed as validation_data."""
-    import keras
-    import tensorflow as tf
-
     if data is None or isinstance(data, tf.data.Dataset):
         return data
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -152,8 +144,6 @@ def validation_batches(data: Any, batch_size: int) -> tf.data.Dataset | None:
 
 def labels_like(dataset: tf.data.Dataset, rows: int) -> tf.Tensor | None:
     """Make zeros like the labels of a dataset of `(x, y)` or `(x, y, weight)`, or None if their shape is unknown."""
-    import tensorflow as tf
-
     spec = dataset.element_spec
     labels = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
     if not isinstance(labels, tf.TensorSpec) or not labels.shape.rank or not labels.shape[1:].is_fully_defined():
@@ -163,8 +153,6 @@ def labels_like(dataset: tf.data.Dataset, rows: int) -> tf.Tensor | None:
 
 def _lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
     """Make a batch of zeros. To take one from the dataset would change the order of those that shuffle anew."""
-    import tensorflow as tf
-
     specs = tf.nest.flatten(dataset.element_spec)
     dense = all(isinstance(spec, tf.TensorSpec) for spec in specs)
     if not dense or not all(spec.shape.rank and spec.shape[1:].is_fully_defined() for spec in specs):
@@ -174,7 +162,6 @@ def _lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
 
 def _cutter(parts: int) -> Any:
     """Cut the batches of a user's dataset to a multiple of `parts` rows; of one with fewer every part gets all."""
-    import tensorflow as tf
 
     def cut(*batch: Any) -> Any:
         rows = number_of_rows(batch)
@@ -190,8 +177,6 @@ def _cutter(parts: int) -> Any:
 
 def _weigher(class_weight: Mapping[int, float] | None) -> Any:
     """Turn class weights into the weights of rows, as Keras does."""
-    import tensorflow as tf
-
     if class_weight is None:
         return None
     if not isinstance(class_weight, Mapping):

@@ -9,8 +9,9 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -30,9 +31,6 @@ from masslib.train.step import train_function
 from masslib.train.validation import Evaluator
 from masslib.train.variables import Variables
 from masslib.train.workers import Termination, gone_workers_named, on_this_worker
-
-if TYPE_CHECKING:
-    import keras
 
 
 def fit(
@@ -130,8 +128,6 @@ def fit(
         >>> sorted(history.history), len(history.history["loss"])
         (['accuracy', 'loss'], 2)
     """
-    import keras
-
     _check(
         model, epochs=epochs, verbose=verbose, accumulate=accumulate, wire=wire, on_nan=on_nan, save_every=save_every
     )
@@ -269,8 +265,6 @@ def _bytes(model: keras.Model) -> int:
 
 
 def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any, on_nan: Any, save_every: Any) -> None:
-    import keras
-
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"expected a Keras 3 model, got {type(model).__module__}.{type(model).__name__}; "

@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from masslib.train.feed import Feed
 from masslib.train.resume import Journal
 from masslib.train.validation import plain
-
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
 
 # Steps that are given out before the first of them has returned: enough for no worker to wait, few enough for their
 # batches to fit into memory.
@@ -74,8 +72,6 @@ class Crew:
     """The workers of a parameter-server cluster, as functions of a batch that run on them."""
 
     def __init__(self, model: keras.Model):
-        import tensorflow as tf
-
         strategy = model.distribute_strategy
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
 
@@ -159,8 +155,6 @@ class ServedEvaluator:
 
 def serves(model: keras.Model) -> bool:
     """Tell whether the variables of a model lie on parameter servers."""
-    import tensorflow as tf
-
     return isinstance(model.distribute_strategy, tf.distribute.ParameterServerStrategy)
 
 
@@ -170,8 +164,6 @@ def check(model: keras.Model, *, accumulate: int, wire: str) -> None:
     Raises:
         ValueError: If it was asked for.
     """
-    import keras
-
     if type(model).train_step is not keras.Model.train_step:
         raise ValueError(
             f"model {model.name!r} has a train_step of its own, which parameter servers cannot run; train it under "

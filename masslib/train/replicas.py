@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
     from masslib.train.shared_memory import SharedMemoryAllReduce
 
@@ -33,8 +33,6 @@ class Replicas:
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        import tensorflow as tf
-
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
         self.workers, self.rank = 1, 0
@@ -60,8 +58,6 @@ class Replicas:
 
     def averaging(self, variables: list[keras.Variable]) -> Callable[[], None]:
         """Return a function that gives all replicas the mean of what each holds of some variables. Collective."""
-        import tensorflow as tf
-
         if self.count == 1 or not variables:
             return lambda: None
 
@@ -126,8 +122,6 @@ class Replicas:
 
     @cached_property
     def _summing(self) -> Any:
-        import tensorflow as tf
-
         @tf.function
         def summing(values: tf.Tensor) -> tf.Tensor:
             def replica() -> tf.Tensor:
@@ -152,7 +146,6 @@ def all_reduce(
         wire: With `"float16"`, float32 tensors are sent with half of their bytes.
         shared: Sums what fits into it, in place of TensorFlow's collective.
     """
-    import tensorflow as tf
 
     def summed(flat: tf.Tensor) -> tf.Tensor:
         if shared and shared.fits(flat):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+import tensorflow as tf
 
 
 def number_of_rows(batch: Any) -> tf.Tensor:
     """Count the rows of a batch, or of a tensor."""
-    import tensorflow as tf
-
     tensor = tf.nest.flatten(batch)[0]
     if isinstance(tensor, tf.SparseTensor):
         return tf.cast(tensor.dense_shape[0], tf.int32)
@@ -20,8 +17,6 @@ def number_of_rows(batch: Any) -> tf.Tensor:
 
 def rows_between(tensor: Any, start: Any, stop: Any) -> Any:
     """Cut the rows from `start` on, without `stop`, out of a tensor; nothing else of its shape is forgotten."""
-    import tensorflow as tf
-
     shape = [None, *tensor.shape[1:]]
     if isinstance(tensor, tf.SparseTensor):
         first, whole = tf.cast(start, tf.int64), tensor.dense_shape
@@ -35,8 +30,6 @@ def rows_between(tensor: Any, start: Any, stop: Any) -> Any:
 
 def repeated(tensor: Any, times: int) -> Any:
     """Put a tensor under itself, so many times in all."""
-    import tensorflow as tf
-
     if isinstance(tensor, tf.SparseTensor):
         return tf.sparse.concat(0, [tensor] * times)
     return tf.concat([tensor] * times, 0)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import keras
+import keras
 
 
 def scaled_schedule(
@@ -35,8 +32,6 @@ def scaled_schedule(
         >>> [round(float(schedule(step)), 2) for step in (0, 5, 10, 100)]
         [0.1, 0.25, 0.4, 0.0]
     """
-    import keras
-
     if not (learning_rate > 0 and scale > 0 and steps > 0):
         raise ValueError(
             f"learning_rate={learning_rate!r}, scale={scale!r}, steps={steps!r}: expected positive numbers"

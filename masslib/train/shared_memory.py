@@ -15,16 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
+import tensorflow as tf
 
 from masslib._util.log import logger
 from masslib.train.replicas import Replicas
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _FROZEN_SECONDS = 6.0
 _CONNECT_SECONDS = 60.0
@@ -125,8 +122,6 @@ def shared_memory(replicas: Replicas, nbytes: int, *, wanted: bool) -> Iterator[
 
 
 def _on_one_machine(replicas: Replicas) -> bool:
-    import tensorflow as tf
-
     boot = Path("/proc/sys/kernel/random/boot_id")
     here = None
     if boot.is_file() and not tf.config.list_physical_devices("GPU"):

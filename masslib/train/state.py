@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 if TYPE_CHECKING:
-    import keras
-
     from masslib.train.replicas import Replicas
 
 # Spreads the seeds of the replicas: the golden ratio as a 32-bit fraction.
@@ -70,7 +70,6 @@ class State:
 
     def finite(self) -> bool:
         """Whether all trained weights are finite numbers."""
-        import tensorflow as tf
 
         def all_finite() -> tf.Tensor:
             return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in self._model.trainable_variables])
@@ -128,8 +127,6 @@ def _shown(form: tuple | None) -> str:
 
 def check_complete(model: keras.Model) -> None:
     """Raise `ValueError` if a model has optimizers besides the compiled one, whose state `State` would leave out."""
-    import keras
-
     known = {id(model.optimizer), id(getattr(model.optimizer, "inner_optimizer", None))}
     others = []
     for name, value in vars(model).items():

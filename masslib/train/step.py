@@ -9,15 +9,13 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import tensorflow as tf
 
 from masslib.train.replicas import Replicas
 from masslib.train.rows import number_of_rows, rows_between
-
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-
 
 # From this size on the update of the weights is compiled. Below it, a call of what XLA made costs what it saves.
 _COMPILED_WEIGHTS = 200_000
@@ -82,8 +80,6 @@ def train_function(
 
 
 def _runner(model: keras.Model, step: Callable, known_length: bool) -> Callable:
-    import tensorflow as tf
-
     strategy = model.distribute_strategy
     if model.run_eagerly:
         return lambda iterator, count: _some(iterator, count, step, strategy)
@@ -131,8 +127,6 @@ class _OtherOptimizersError(Exception):
 
 def _other_optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Optimizers that a model has besides the one it is compiled with."""
-    import keras
-
     values: list[Any] = []
     for value in vars(model).values():
         parts = value.values() if isinstance(value, dict) else value
@@ -213,8 +207,6 @@ class _GradientTap:
 
 
 def _summed_step(model: keras.Model, reduce: Callable, replicas: Replicas, cut: _Cut, *, compiled: bool) -> Callable:
-    import tensorflow as tf
-
     strategy, optimizer, accumulate = model.distribute_strategy, model.optimizer, cut.accumulate
     tap = _GradientTap(optimizer)
     trained: list[Any] = []
@@ -271,8 +263,6 @@ class _Cut:
 
     def part(self, batch: Any, number: int) -> Any:
         """Return the rows of one part for the replica in whose context this is called."""
-        import tensorflow as tf
-
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         count = self.replicas.count
         if self.is_sharded:
@@ -290,8 +280,6 @@ class _Cut:
 
 
 def _mean(strategy: tf.distribute.Strategy, logs: Any) -> Any:
-    import tensorflow as tf
-
     if strategy.num_replicas_in_sync == 1:
         return logs
     return tf.nest.map_structure(lambda value: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None), logs)

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from masslib.train.replicas import Replicas
 from masslib.train.rows import number_of_rows, rows_between
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
     import tf_keras
 
 
@@ -33,8 +33,6 @@ def has_plain_metrics(model: keras.Model | tf_keras.Model) -> bool:
 
 def make_metrics(model: keras.Model | tf_keras.Model, labels: tf.Tensor) -> None:
     """Make the variables of loss and metrics, as either Keras does at the first batch, without asking the network."""
-    import tensorflow as tf
-
     (output,) = model.outputs
     answers = tf.fill([len(labels), *tuple(output.shape)[1:]], tf.constant(0.5, output.dtype))
     model.compute_loss(None, labels, answers, None)
@@ -87,8 +85,6 @@ class Evaluator:
         self._model.reset_metrics()
 
     def _test(self, batch: tuple) -> Any:
-        import tensorflow as tf
-
         if self._step is None:
             step = self._on_every_replica
             if not self._model.run_eagerly:
@@ -98,8 +94,6 @@ class Evaluator:
 
     def _on_every_replica(self, batch: tuple) -> Any:
         """Run `test_step` on the replicas of this process; return the mean of their logs."""
-        import tensorflow as tf
-
         replicas = self._replicas
 
         def replica_step() -> Any:

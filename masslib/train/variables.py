@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import tensorflow as tf
 
 from masslib.train import parameter_server
 from masslib.train.feed import Feed
 from masslib.train.replicas import Replicas
 from masslib.train.validation import Evaluator, has_plain_metrics, make_metrics
-
-if TYPE_CHECKING:
-    import keras
 
 
 class Variables:
@@ -34,8 +34,6 @@ class Variables:
 
     def make_weights(self) -> None:
         """Make the weights of layers that wait for the first batch to make them."""
-        import keras
-
         model = self._model
         late = _is_late(model)
         if not self._several and (late or _steps_itself(model)):
@@ -63,8 +61,6 @@ class Variables:
 
     def _trace(self) -> None:
         """Trace `train_step`, which makes whatever it needs. Nothing runs, so that no seed moves on."""
-        import tensorflow as tf
-
         model = self._model
         self._by_first_step = not (model.run_eagerly and self._complete)
         if not model.run_eagerly:
@@ -77,9 +73,6 @@ class Variables:
 
     def _call(self) -> None:
         """Call the model, without running it where that is possible."""
-        import keras
-        import tensorflow as tf
-
         model = self._model
 
         def call(batch: Any) -> None:
@@ -95,8 +88,6 @@ class Variables:
 
 def _steps_itself(model: keras.Model) -> bool:
     """Whether the model has a `train_step` of its own, which may use other layers and optimizers."""
-    import keras
-
     return getattr(model.train_step, "__func__", None) is not keras.Model.train_step
 
 
@@ -113,8 +104,6 @@ def _is_late(model: keras.Model) -> bool:
 
 
 def _layers_in(value: Any) -> Iterator[keras.Layer]:
-    import keras
-
     if isinstance(value, keras.Layer):
         yield value
     elif isinstance(value, dict):

@@ -8,12 +8,11 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+
+import keras
+import tensorflow as tf
 
 from masslib.train.replicas import Replicas
-
-if TYPE_CHECKING:
-    import keras
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a process that ended because of SIGTERM, as in a shell."""
@@ -29,8 +28,6 @@ def on_this_worker(callbacks: Sequence[keras.callbacks.Callback], replicas: Repl
     Raises:
         ValueError: If BackupAndRestore is among them: it moves the epochs of Keras' own loop, and of the chief alone.
     """
-    import keras
-
     known = keras.callbacks
     if any(isinstance(callback, known.BackupAndRestore) for callback in callbacks):
         raise ValueError("BackupAndRestore works with Keras' own loop only; pass checkpoint=folder, which resumes, too")
@@ -82,8 +79,6 @@ def gone_workers_named(replicas: Replicas) -> Iterator[None]:
     Raises:
         WorkerGoneError: If another worker has gone.
     """
-    import tensorflow as tf
-
     errors = tf.errors
     lost = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)
     try:
