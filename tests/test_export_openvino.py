@@ -97,7 +97,7 @@ def test_damage_is_found_in_both_files(files, tmp_path):
 
 
 def test_what_openvino_cannot_hold_is_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="must end in .xml; its weights lie beside it in a .bin"):
+    with pytest.raises(ValueError, match="whose weights lie beside it in a .bin, must end in .xml"):
         export.openvino(model, tmp_path / "model.bin")
     with pytest.raises(ValueError, match="compute='int8': expected 'float32' or 'bfloat16'"):
         export.openvino(model, tmp_path / "model.xml", compute="int8")

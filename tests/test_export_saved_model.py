@@ -1,6 +1,7 @@
 """A SavedModel answers to programs that know TensorFlow only, photos in files included."""
 
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -107,3 +108,54 @@ def test_a_folder_with_missing_variables_is_refused(model, tmp_path):
     (path / "saved_model.pb").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="model is not a whole SavedModel: "):
         export.load(path)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_photos_are_read_as_in_training(channels, tmp_path):
+    import tensorflow as tf
+
+    from masslib.data.photos import Decoder
+    from masslib.export import photos
+
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(np.kron(rng.integers(0, 256, (3, 5, 4)), np.ones((8, 8, 1))).astype("uint8"), "RGBA")
+    for orientation, endian in itertools.product(range(10), "<>"):
+        exif = Image.Exif()
+        exif.endian = endian
+        exif[0x010F], exif[0x0112] = "maker", orientation
+        image.convert("RGB").save(tmp_path / f"{orientation}{ord(endian)}.jpg", exif=exif.tobytes(), quality=95)
+        if endian == "<":
+            image.save(tmp_path / f"{orientation}.png", exif=exif)
+    for mode in ("1", "L", "LA", "P"):
+        image.convert(mode).save(tmp_path / f"{mode}.png")
+    image.convert("P").save(tmp_path / "palette.png", transparency=3)
+    image.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    Image.fromarray(np.asarray(image)[..., 0].astype("uint16") * 257).save(tmp_path / "sixteen.png")
+    shape = (16, 20, channels)
+    decode = tf.function(lambda content: photos.decode(content, shape), input_signature=[tf.TensorSpec((), tf.string)])
+    trained = Decoder(shape[:2], channels, "stretch", 10**6)
+    for path in sorted(tmp_path.iterdir()):
+        np.testing.assert_allclose(decode(path.read_bytes()), trained(path), atol=2, err_msg=path.name)
+
+
+@pytest.mark.parametrize("loss", ["SparseCategoricalCrossentropy", "BinaryCrossentropy", None])
+def test_logits_are_not_called_probabilities(loss, tmp_path):
+    import keras
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    model.layers[-1].set_weights([np.zeros((16, 3)), np.array([3.0, -2.0, 1.0])])
+    if loss:
+        model.compile(loss=getattr(keras.losses, loss)(from_logits=True))
+    path = export.saved_model(model, tmp_path / "m", labels=["a", "b", "c"], scale=1)
+    answer = tf.saved_model.load(str(path)).signatures["classify"](images=tf.constant([png(np.zeros((4, 4)))]))
+    link = {"S": tf.nn.softmax, "B": tf.sigmoid, "N": tf.identity}[str(loss)[0]]
+    name = "probabilities" if loss else "logits"
+    assert set(answer) == {"labels", name}
+    np.testing.assert_allclose(answer[name][0], np.sort(link(tf.constant([3.0, -2.0, 1.0])))[::-1], rtol=1e-5)
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels.astype("uint8")).save(stream, "PNG")
+    return stream.getvalue()
