@@ -12,8 +12,7 @@ import tf_keras
 from masslib.bridge import activations
 from masslib.bridge.carried import carrier, carry
 from masslib.bridge.normalization import normalization
-from masslib.bridge.regularization import of_whole_batch
-from masslib.graph.layers import is_own
+from masslib.graph.layers import is_own, settings
 
 CustomLayers = Mapping[type, Any]
 """Keras 3 layer class -> tf_keras layer class, or a function that makes the tf_keras layer of a Keras 3 layer."""
@@ -34,8 +33,8 @@ _REFUSED = {
     "Hashing": _TEXT,
     "HashedCrossing": _TEXT,
 }
-# Weights in another order, integers that tf_keras makes of another type, or a loss that it divides by the rows
-_CARRIED = ("SpectralNormalization", "IntegerLookup", "ActivityRegularization")
+# Weights in another order, or integers that tf_keras makes of another type
+_CARRIED = ("SpectralNormalization", "IntegerLookup")
 _CARRIED_MODULE = "keras.src.layers.preprocessing.image_preprocessing"  # whose settings differ from those of tf_keras
 
 
@@ -99,7 +98,6 @@ def register() -> None:
     activations.register()
     carrier()
     normalization()
-    of_whole_batch()
 
 
 def _custom(layer: keras.layers.Layer, twin: type | Callable[[Any], Any]) -> tf_keras.layers.Layer:
@@ -124,11 +122,11 @@ def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
     twin_class = normalization() if kind == "Normalization" else getattr(tf_keras.layers, kind, None)
     missing = twin_class is None or kind in _CARRIED or type(layer).__module__.startswith(_CARRIED_MODULE)
     renamed = _RENAMED.get(kind, {})
-    config = {renamed.get(key, key): value for key, value in layer.get_config().items()}
+    config = {renamed.get(key, key): value for key, value in settings(layer).items()}
+    # tf_keras hands it on to other parts of its attention.
+    missing |= kind == "MultiHeadAttention" and bool(config.get("activity_regularizer"))
     if missing or unknown_settings(type(layer), twin_class, config):
         return _named(carry(layer), name)
-    if config.get("activity_regularizer"):
-        config["activity_regularizer"] = of_whole_batch()(twin_object(config["activity_regularizer"]))
     config |= {key: _activation(config[key]) for key in _ACTIVATIONS if key in config}
     return twin_class(**_known(twin_class, config) | {"name": name})
 

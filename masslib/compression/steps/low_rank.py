@@ -12,6 +12,7 @@ from masslib.compression.finetune import Rebuilding, Tuner
 from masslib.compression.step import check_min_share, split
 from masslib.compression.steps.per_layer import narrowed, value_of, values_of
 from masslib.compression.tfmot import support
+from masslib.graph.layers import settings
 from masslib.graph.nodes import named_layers
 from masslib.graph.rebuilding import rebuilt
 
@@ -154,7 +155,7 @@ def _unfolded(layer: keras.layers.Layer) -> np.ndarray:
 
 def _thin(layer: keras.layers.Layer, rank: int) -> tuple[keras.layers.Layer, keras.layers.Layer]:
     """Return the two layers; the second keeps the name, so that outputs and losses are found by it."""
-    kind, config = type(layer), layer.get_config()
+    kind, config = type(layer), settings(layer)
     linear = {
         "name": f"{layer.name}_rank{rank}",
         "use_bias": False,

@@ -13,6 +13,7 @@ from masslib.compression.step import split
 from masslib.compression.steps.per_layer import narrowed, value_of, values_of
 from masslib.compression.tfmot import support
 from masslib.graph.channels import FOLLOWERS, PRODUCERS, Channels
+from masslib.graph.layers import settings
 from masslib.graph.nodes import named_layers
 from masslib.graph.rebuilding import rebuilt
 
@@ -187,7 +188,7 @@ def _narrower(layer: keras.layers.Layer, name: str, channels: Channels, removed:
     incoming, outgoing = (~np.isin(channels.group[side], removed) for side in channels.ends[name])
     if incoming.all() and outgoing.all():
         return None
-    kind, config = type(layer).__name__, layer.get_config()
+    kind, config = type(layer).__name__, settings(layer)
     sizes = {"units": int(outgoing.sum()), "filters": int(outgoing.sum())} if kind in PRODUCERS else {}
     if kind == "Reshape" and config["target_shape"][-1] != -1:
         sizes = {"target_shape": (*config["target_shape"][:-1], int(outgoing.sum()))}
