@@ -37,7 +37,8 @@ def compile_like(
             metrics that are functions, and losses of your own, get them as from Keras 3.
 
     Raises:
-        ValueError: If `model` was not compiled, has a training step of its own, or some of the objects have no tf_keras counterpart (all are listed).
+        ValueError: If `model` was not compiled, has a training step of its own, or some of the objects have no
+            tf_keras counterpart (all are listed).
 
     Example:
         >>> import masslib

@@ -123,8 +123,8 @@ def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
     missing = twin_class is None or kind in _CARRIED or type(layer).__module__.startswith(_CARRIED_MODULE)
     renamed = _RENAMED.get(kind, {})
     config = {renamed.get(key, key): value for key, value in settings(layer).items()}
-    # tf_keras hands it on to other parts of its attention.
-    missing |= kind == "MultiHeadAttention" and bool(config.get("activity_regularizer"))
+    if config.get("activity_regularizer"):  # copies in tf_keras forget it, and its attention applies it elsewhere
+        missing = missing or kind == "MultiHeadAttention" or "activity_regularizer" not in _arguments(twin_class)
     if missing or unknown_settings(type(layer), twin_class, config):
         return _named(carry(layer), name)
     config |= {key: _activation(config[key]) for key in _ACTIVATIONS if key in config}

@@ -49,8 +49,8 @@ def check_compiled(model: keras.Model) -> None:
 def _uncopied(model: keras.Model, name: str, error: Exception) -> ValueError:
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ValueError(
-        f"the {name} that model {model.name!r} was compiled with cannot be copied ({reason.rstrip('.')}); write a lambda "
-        "as a function, and give a class a get_config() and @keras.saving.register_keras_serializable()"
+        f"the {name} that model {model.name!r} was compiled with cannot be copied ({reason.rstrip('.')}); write a "
+        "lambda as a function, and give a class a get_config() and @keras.saving.register_keras_serializable()"
     )
 
 
