@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from typing import Any
 
 import keras
@@ -17,18 +18,27 @@ from masslib.graph.compiled import compile_config, is_loss, losses_of_its_own
 _CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
 
 
-def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: float | None = None) -> None:
+def compile_like(
+    twin: tf_keras.Model, model: keras.Model, *, learning_rate: float | None = None, label_ndim: int | None = None
+) -> None:
     """Compile a tf_keras model the way its Keras 3 original was compiled.
 
-    Optimizer, loss, loss weights and metrics cross with their settings; the state of the optimizer does not.
+    Optimizer, loss, loss weights and metrics cross with their settings. The state of the optimizer does not, nor does
+    `use_ema`: tf_keras starts the averages from other values, and they would replace weights that were pruned.
+
+    Trained on the same batches, both have the same weights up to rounding, with one exception: the batch normalization
+    of images in tf_keras keeps the unbiased variance of a batch of `n` pixels, `n / (n - 1)` times that of Keras 3.
 
     Args:
         twin: The tf_keras model to compile, in place.
         model: The compiled Keras 3 model.
         learning_rate: Replaces the optimizer's learning rate or schedule if given.
+        label_ndim: Axes of a batch of labels. tf_keras passes labels `(rows,)` as `(rows, 1)`; with 1, losses and
+            metrics that are functions, and losses of your own, get them as from Keras 3.
 
     Raises:
-        ValueError: If `model` was not compiled, or some of the objects have no tf_keras counterpart (all are listed).
+        ValueError: If `model` was not compiled, has a training step of its own, or some of the objects have no
+            tf_keras counterpart (all are listed).
 
     Example:
         >>> import masslib
@@ -39,13 +49,18 @@ def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: flo
         >>> type(twin.optimizer).__name__
         'SGD'
     """
+    _check_training(model)
     config = compile_config(model)
     problems: list[str] = []
+
+    def metric(value: Any) -> Any:
+        return _like_keras3(_metric(value), label_ndim)
+
     settings = {
         "optimizer": _each(config["optimizer"], lambda value: _optimizer(value, learning_rate), problems),
-        "loss": _each(config["loss"], _losses(model), problems),
-        "metrics": _each(config["metrics"], _metric, problems),
-        "weighted_metrics": _each(config["weighted_metrics"], _metric, problems),
+        "loss": _each(config["loss"], _losses(model, label_ndim), problems),
+        "metrics": _each(config["metrics"], metric, problems),
+        "weighted_metrics": _each(config["weighted_metrics"], metric, problems),
     }
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
@@ -55,6 +70,15 @@ def compile_like(twin: tf_keras.Model, model: keras.Model, *, learning_rate: flo
         )
     settings["loss_weights"] = config["loss_weights"]
     twin.compile(**{name: _by_output(value, model, twin) for name, value in settings.items()})
+
+
+def _check_training(model: keras.Model) -> None:
+    own = [name for name in ("train_step", "compute_loss") if getattr(type(model), name) != getattr(keras.Model, name)]
+    if own:
+        raise ValueError(
+            f"model {model.name!r} has its own {' and '.join(own)}, which tf_keras cannot run; use "
+            "keras.Model(model.input, model.output), compiled with a loss that does the same"
+        )
 
 
 def _by_output(value: Any, model: keras.Model, twin: tf_keras.Model) -> Any:
@@ -88,6 +112,7 @@ def _optimizer(value: dict[str, Any], learning_rate: float | None) -> Any:
         return tf_keras.mixed_precision.LossScaleOptimizer(inner, initial_scale=scale, dynamic_growth_steps=steps)
     if learning_rate is not None:
         config["learning_rate"] = learning_rate
+    config["use_ema"] = False
     twin = twin_object(value | {"config": config})
     unknown = unknown_settings(getattr(keras.optimizers, name), type(twin), config)
     if unknown:
@@ -96,24 +121,43 @@ def _optimizer(value: dict[str, Any], learning_rate: float | None) -> Any:
     return twin
 
 
-def _losses(model: keras.Model) -> Callable[[Any], Any]:
+def _losses(model: keras.Model, label_ndim: int | None) -> Callable[[Any], Any]:
     own = losses_of_its_own(model)
 
     def translate(value: Any) -> Any:
         name = _function_name(value)
         loss = own.get(name or value["class_name"])
         if is_loss(loss):
-            return _as_function(loss)
-        return loss or (_by_name(name, "losses") if name else twin_object(value))
+            return _as_function(loss, label_ndim)
+        return _like_keras3(loss or (_by_name(name, "losses") if name else twin_object(value)), label_ndim)
 
     return translate
 
 
-def _as_function(loss: keras.losses.Loss) -> Callable[[Any, Any], Any]:
+def _as_function(loss: keras.losses.Loss, label_ndim: int | None) -> Callable[[Any, Any], Any]:
     """Return what a loss of the user's own computes for each row; tf_keras takes the mean of it."""
     if loss.reduction != "sum_over_batch_size":
         raise ValueError(f"{type(loss).__name__} with reduction={loss.reduction!r}, and not 'sum_over_batch_size'")
-    return lambda labels, answers: loss.call(keras.ops.cast(labels, loss.dtype), answers)
+
+    def call(labels: Any, answers: Any) -> Any:
+        labels = keras.ops.reshape(labels, (-1,)) if label_ndim == 1 else labels
+        return loss.call(keras.ops.cast(labels, loss.dtype), answers)
+
+    return call
+
+
+def _like_keras3(value: Any, label_ndim: int | None) -> Any:
+    """Give a function its labels as Keras 3 does: as floats, and flat labels only expanded for one answer per row."""
+    if not inspect.isfunction(value):
+        return value
+
+    @wraps(value)
+    def call(labels: Any, answers: Any) -> Any:
+        if label_ndim == 1 and answers.shape[-1] != 1:
+            labels = keras.ops.reshape(labels, (-1,))
+        return value(keras.ops.cast(labels, keras.config.floatx()), answers)
+
+    return call
 
 
 def _metric(value: Any) -> Any:

@@ -80,13 +80,14 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
         reference, twin = replay.run(model) or (None, None)
     if replay.problems:
         raise UnsupportedLayers(model, replay.problems)
+    _check_trainable(model, twin)
+    _check_weights(model, reference)
     randomize(reference)
     copy_weights(reference, twin)
     check_answers(reference, twin)
     copy_weights(model, twin)
     if any(map(is_own, named_layers(model).values())):  # the copy may have lost what their settings lack
         check_answers(model, twin)
-    _check_trainable(model, twin)
     return twin
 
 
@@ -128,9 +129,28 @@ def _check_trainable(model: keras.Model, twin: tf_keras.Model) -> None:
     for name, layer in named_layers(model).items():
         if not layer.weights:
             continue
-        ours = [bool(weight.trainable and model.trainable) for weight in layer.weights]
+        if not model.trainable and layer.trainable:
+            raise ValueError(
+                f"model {model.name!r} has trainable=False and its layer {name!r} has trainable=True, so Keras trains "
+                "neither and tf_keras would train the layer; set layer.trainable=False as well"
+            )
+        ours = [bool(weight.trainable) for weight in layer.weights]
         if ours != [id(weight) in trained for weight in twins[name].weights]:
             raise ValueError(
                 f"layer {name!r} trains {sum(ours)} of its {len(ours)} weights, which tf_keras cannot; set "
                 "layer.trainable for the whole of it"
             )
+
+
+def _check_weights(model: keras.Model, reference: keras.Model) -> None:
+    """Raise where a weight has a regularizer or constraint that the settings of its layer cannot express."""
+    copies = named_layers(reference)
+    for name, layer in named_layers(model).items():
+        for weight, copy in zip(layer.weights, copies[name].weights if layer.weights else (), strict=True):
+            for kind in ("regularizer", "constraint"):
+                written = [keras.saving.serialize_keras_object(getattr(one, kind)) for one in (weight, copy)]
+                if written[0] != written[1]:
+                    raise ValueError(
+                        f"the {kind} of {weight.path!r} was set on the weight, and {type(layer).__name__} has no "
+                        f"setting for it; pass {kind}s when the layers are made"
+                    )

@@ -12,7 +12,7 @@ import tf_keras
 from masslib.bridge import activations
 from masslib.bridge.carried import carrier, carry
 from masslib.bridge.normalization import normalization
-from masslib.graph.layers import is_own
+from masslib.graph.layers import is_own, settings
 
 CustomLayers = Mapping[type, Any]
 """Keras 3 layer class -> tf_keras layer class, or a function that makes the tf_keras layer of a Keras 3 layer."""
@@ -122,9 +122,9 @@ def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
     twin_class = normalization() if kind == "Normalization" else getattr(tf_keras.layers, kind, None)
     missing = twin_class is None or kind in _CARRIED or type(layer).__module__.startswith(_CARRIED_MODULE)
     renamed = _RENAMED.get(kind, {})
-    config = {renamed.get(key, key): value for key, value in layer.get_config().items()}
-    # Layers of tf_keras without weights forget it when they are copied, as TFMOT copies them.
-    missing = missing or (layer.activity_regularizer and "activity_regularizer" not in _arguments(twin_class))
+    config = {renamed.get(key, key): value for key, value in settings(layer).items()}
+    if config.get("activity_regularizer"):  # copies in tf_keras forget it, and its attention applies it elsewhere
+        missing = missing or kind == "MultiHeadAttention" or "activity_regularizer" not in _arguments(twin_class)
     if missing or unknown_settings(type(layer), twin_class, config):
         return _named(carry(layer), name)
     config |= {key: _activation(config[key]) for key in _ACTIVATIONS if key in config}

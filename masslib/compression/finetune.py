@@ -51,10 +51,9 @@ class Tuner:
 
     def fit(self, twin: tf_keras.Model, training: Training, callbacks: list[Any] | None = None) -> None:
         """Compile and fine-tune `twin` in place."""
-        bridge.compile_like(twin, self.model, learning_rate=training.learning_rate)
-        # Their averages would take the place of weights that were pruned or clustered.
-        getattr(twin.optimizer, "inner_optimizer", twin.optimizer).use_ema = False
         batches = self._batches(training)  # not in quiet(), for it tells of rows left out
+        ndim = batches.element_spec[1].shape.ndims
+        bridge.compile_like(twin, self.model, learning_rate=training.learning_rate, label_ndim=ndim)
         self._make_variables(twin, batches)
         # tf_keras warns of kernels without gradients, which TFMOT computes from the centroids.
         with self._progress(training, tf_keras.callbacks.Callback) as watcher, quiet():

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from masslib.graph.layers import copied_layer
+from masslib.graph.layers import copied_layer, settings
 from masslib.graph.nodes import named_layers
 from masslib.graph.rebuilding import rebuilt
 
@@ -43,7 +43,7 @@ def _chain(layer: keras.layers.Layer) -> list[tuple[keras.layers.Layer, Any]]:
     own = {id(variable) for variable in activation.variables}
     if type(layer).__name__ == "Activation":
         return [(follower, weights)]
-    config = layer.get_config() | {"activation": "linear", "activity_regularizer": None}
+    config = settings(layer) | {"activation": "linear", "activity_regularizer": None}
     follower.activity_regularizer = layer.activity_regularizer or follower.activity_regularizer
     linear = type(layer).from_config(config)
     return [(linear, [weight.numpy() for weight in layer.weights if id(weight) not in own]), (follower, weights)]

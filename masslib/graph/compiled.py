@@ -19,7 +19,10 @@ def compile_config(model: keras.Model, learning_rate: float | None = None) -> di
         ValueError: If it is not compiled, or its optimizer leaves weights out of weight decay, which is not among the
             settings of an optimizer.
     """
-    config = model.get_compile_config() if model.compiled else None
+    try:
+        config = model.get_compile_config() if model.compiled else None
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise _uncopied(model, "optimizer, loss and metrics", error) from error
     if not config:
         raise ValueError(f"model {model.name!r} is not compiled, so its loss is unknown; call model.compile(...) first")
     config["optimizer"] = keras.saving.serialize_keras_object(_optimizer(model, config))
@@ -30,6 +33,25 @@ def compile_config(model: keras.Model, learning_rate: float | None = None) -> di
             optimizer = optimizer["config"]["inner_optimizer"]
         optimizer["config"]["learning_rate"] = learning_rate
     return config
+
+
+def check_compiled(model: keras.Model) -> None:
+    """Raise unless what a compiled model was compiled with can be copied."""
+    config = compile_config(model)
+    with own_losses(model):
+        for name in ("optimizer", "loss", "metrics", "weighted_metrics"):
+            try:
+                keras.saving.deserialize_keras_object(config[name])
+            except (TypeError, ValueError, NotImplementedError) as error:
+                raise _uncopied(model, name, error) from error
+
+
+def _uncopied(model: keras.Model, name: str, error: Exception) -> ValueError:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return ValueError(
+        f"the {name} that model {model.name!r} was compiled with cannot be copied ({reason.rstrip('.')}); write a "
+        "lambda as a function, and give a class a get_config() and @keras.saving.register_keras_serializable()"
+    )
 
 
 def _optimizer(model: keras.Model, config: dict[str, Any]) -> keras.optimizers.Optimizer:

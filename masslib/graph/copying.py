@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from masslib.graph.activations import separated
-from masslib.graph.compiled import compile_config, own_losses
+from masslib.graph.compiled import check_compiled, compile_config, own_losses
 from masslib.graph.layers import copied_layer, is_own
 from masslib.graph.nodes import named_layers
 from masslib.graph.precision import unmixed
@@ -30,8 +30,10 @@ def copied(model: keras.Model, *, float32: bool = True) -> keras.Model:
         float32: Whether what computes in mixed precision becomes float32.
 
     Raises:
-        ValueError: If a layer cannot be copied, or the copy has other answers.
+        ValueError: If a layer, or what the model was compiled with, cannot be copied, or the copy has other answers.
     """
+    if model.compiled:
+        check_compiled(model)
     single = unmixed(model) if float32 else model
     copy = separated(single)
     if copy is model:

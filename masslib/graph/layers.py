@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+_OF_WEIGHTS = {"regularizer": keras.regularizers.serialize, "constraint": keras.constraints.serialize}
+
 
 def copied_layer(layer: Any, changed: Callable[[Any], Any] = lambda config: config) -> Any:
     """Copy a layer or an operation of Keras 3, with its name and without weights.
@@ -26,10 +28,28 @@ def copied_layer(layer: Any, changed: Callable[[Any], Any] = lambda config: conf
         ValueError: If it has variables and cannot be made again.
     """
     try:
-        copy = type(layer).from_config(changed(layer.get_config()))
+        copy = type(layer).from_config(changed(settings(layer)))
     except Exception as error:  # whatever the class of a user raises
         copy = _remade(layer, changed, error)
     return copy if copy is layer else _alike(copy, layer)
+
+
+def settings(layer: Any) -> dict[str, Any]:
+    """Return the config of a layer or operation with the regularizers and constraints that its weights have.
+
+    Training asks the weights. What is assigned to `layer.kernel_regularizer` after the layer was built is in its config
+    only, and what is assigned to `layer.kernel.regularizer` is not in it.
+    """
+    config = layer.get_config()
+    if is_own(layer):
+        return config
+    for weight in getattr(layer, "weights", ()):
+        names = weight.name, weight.name.removesuffix("_kernel"), "depthwise"
+        for kind, serialize in _OF_WEIGHTS.items():
+            key = next((f"{name}_{kind}" for name in names if f"{name}_{kind}" in config), None)
+            if key:
+                config[key] = serialize(getattr(weight, kind))
+    return config
 
 
 def is_own(layer: Any) -> bool:
@@ -40,7 +60,7 @@ def is_own(layer: Any) -> bool:
 def _remade(layer: Any, changed: Callable[[Any], Any], reason: Exception) -> Any:
     parameters = inspect.signature(type(layer).__init__).parameters
     try:
-        config = changed(layer.get_config())
+        config = changed(settings(layer))
         return type(layer)(**{key: value for key, value in config.items() if key in parameters})
     except Exception as error:
         if not getattr(layer, "variables", ()):

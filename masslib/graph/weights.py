@@ -36,9 +36,13 @@ def set_weights(layer: Any, weights: list[np.ndarray]) -> None:
 
 
 def copy_variables(source: Any, target: Any) -> None:
-    """Copy all variables of a Keras 3 layer into a copy of it: its weights and the state of its random generators."""
+    """Copy all variables of a Keras 3 layer into a copy of it: its weights and the state of its random generators.
+
+    Their regularizers and constraints are copied too, as they may be set on a variable and be in no config.
+    """
     for old, new in zip(source.variables, target.variables, strict=True):
         new.assign(old)
+        new.regularizer, new.constraint = old.regularizer, old.constraint
     if hasattr(target, "finalize_state"):
         target.finalize_state()
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 
 from masslib.compression.finetune import Rebuilding, Tuner
 from masslib.compression.step import check_min_share, split
 from masslib.compression.steps.per_layer import narrowed, value_of, values_of
 from masslib.compression.tfmot import support
+from masslib.graph.layers import settings
 from masslib.graph.nodes import named_layers
 from masslib.graph.rebuilding import rebuilt
 
-if TYPE_CHECKING:
-    import keras
+_OF_SINGLE_WEIGHTS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,7 +26,8 @@ class LowRank(Rebuilding):
 
     The kernel is cut to its largest singular values, which is the nearest matrix of that rank (Eckart and Young,
     1936). A dense layer `(inputs, units)` becomes a linear one `(inputs, rank)` without bias and one `(rank, units)`
-    that keeps bias, activation and name. Of a convolution the kernel is unfolded to
+    that keeps bias, activation and name. A constraint of the kernel is dropped, for it says nothing of the two, and
+    so is a regularizer other than L1 and L2. Of a convolution the kernel is unfolded to
     `(height * width * channels, filters)`: it becomes one of the same size with `rank` filters, and a 1 x 1
     convolution (Denton et al., "Exploiting linear structure within convolutional networks", 2014; Zhang et al.,
     "Accelerating very deep convolutional networks", 2016). The file and the multiplications shrink alike.
@@ -158,7 +160,10 @@ def _unfolded(layer: keras.layers.Layer) -> np.ndarray:
 
 def _thin(layer: keras.layers.Layer, rank: int) -> tuple[keras.layers.Layer, keras.layers.Layer]:
     """Return the two layers; the second keeps the name, so that outputs and losses are found by it."""
-    kind, config = type(layer), layer.get_config()
+    kind, config = type(layer), settings(layer)
+    config["kernel_constraint"] = None
+    if type(layer.kernel.regularizer) not in _OF_SINGLE_WEIGHTS:
+        config["kernel_regularizer"] = None
     linear = {
         "name": f"{layer.name}_rank{rank}",
         "use_bias": False,

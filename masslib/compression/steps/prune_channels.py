@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 
 from masslib.compression.finetune import Rebuilding, Tuner
@@ -13,11 +14,9 @@ from masslib.compression.step import split
 from masslib.compression.steps.per_layer import narrowed, value_of, values_of
 from masslib.compression.tfmot import support
 from masslib.graph.channels import FOLLOWERS, PRODUCERS, Channels
+from masslib.graph.layers import settings
 from masslib.graph.nodes import named_layers
 from masslib.graph.rebuilding import rebuilt
-
-if TYPE_CHECKING:
-    import keras
 
 _IMPORTANCES = ("l1", "l2", "bn")
 
@@ -187,7 +186,7 @@ def _narrower(layer: keras.layers.Layer, name: str, channels: Channels, removed:
     incoming, outgoing = (~np.isin(channels.group[side], removed) for side in channels.ends[name])
     if incoming.all() and outgoing.all():
         return None
-    kind, config = type(layer).__name__, layer.get_config()
+    kind, config = type(layer).__name__, settings(layer)
     sizes = {"units": int(outgoing.sum()), "filters": int(outgoing.sum())} if kind in PRODUCERS else {}
     if kind == "Reshape" and config["target_shape"][-1] != -1:
         sizes = {"target_shape": (*config["target_shape"][:-1], int(outgoing.sum()))}
@@ -196,9 +195,27 @@ def _narrower(layer: keras.layers.Layer, name: str, channels: Channels, removed:
     for variable, weight in zip(layer.weights, layer.get_weights(), strict=True):
         for axis, kept in zip(axes[variable.name], (incoming, outgoing), strict=True):
             weight = _without(weight, axis, kept)
+        _check_fits(variable, weight)
         weights.append(weight)
     changed = {key: size for key, size in sizes.items() if key in config}
     return [(type(layer).from_config(config | changed), weights)]
+
+
+def _check_fits(variable: Any, weight: np.ndarray) -> None:
+    """Raise unless regularizer and constraint of a variable, which may be of the user, take fewer channels."""
+    for kind in ("regularizer", "constraint"):
+        function = getattr(variable, kind)
+        if function is None or type(function).__module__.startswith("keras."):
+            continue
+        try:
+            fits = np.shape(function(keras.ops.convert_to_tensor(weight))) in ((), weight.shape)
+        except Exception:  # whatever a function of the user raises
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"PruneChannels: the {kind} of {variable.path!r} does not take a weight of shape {weight.shape}, only "
+                f"{tuple(variable.shape)}; leave the layer out, or remove the {kind}"
+            )
 
 
 def _without(weight: np.ndarray, axis: int | None, kept: np.ndarray) -> np.ndarray:
