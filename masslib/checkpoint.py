@@ -32,14 +32,14 @@ class Checkpoints:
     beside the training under a temporary name and then renamed. So the death of the process, at any moment, costs
     nothing that was saved.
 
-    A power cut may cost what the system had not yet written to the disk. Waiting for the disk takes the cores more than
-    all the rest of a checkpoint, so only the first, one every `flush_seconds`, and the last of a run are waited for;
-    the newest of those stays, beyond `keep`, until the next one has arrived.
+    A flush to the disk (fsync) costs more than all the rest of a checkpoint, so only the first, one every
+    `flush_seconds`, and the last of a run are flushed. The newest flushed one is kept in addition to `keep`, since a
+    power cut may damage those written after it.
 
     Args:
         folder: Made if absent.
         keep: How many of the newest checkpoints are kept.
-        flush_seconds: A power cut may cost so much of the training, in s, and the time between two checkpoints.
+        flush_seconds: Seconds between flushes.
 
     Raises:
         ValueError: If `keep` is below 1.

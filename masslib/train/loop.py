@@ -75,10 +75,11 @@ def fit(
 
     Args:
         model: A compiled Keras 3 model, made in the scope of the strategy it is to be trained under.
-        x: A `Subset`, an array `(n, ...)` with `y`, taken as it is, or a batched `tf.data.Dataset` of `(x, y)` or
-            `(x, y, sample_weight)`, ragged and sparse tensors included. Several replicas leave out the rows of its
-            batches that they cannot divide evenly; a batch with fewer rows than replicas is computed by each of them.
-        y: Labels `(n,)` when `x` is an array.
+        x: A `Subset`; an array `(n, ...)`, or a dict, list or tuple of arrays, handed over as Keras does; or a batched
+            `tf.data.Dataset` of `x`, `(x, y)` or `(x, y, sample_weight)`, ragged and sparse tensors included. Several
+            replicas leave out the rows of its batches that they cannot divide evenly; a batch with fewer rows than
+            replicas is computed by each of them.
+        y: Labels `(n, ...)` when `x` is arrays, or a dict, list or tuple of them; None for a model that needs none.
         batch_size: The global batch: rows per training step, over all replicas; it must be divisible by them. It never
             changes the learning rate. Ignored for a `tf.data.Dataset`.
         epochs: Passes over the data.
