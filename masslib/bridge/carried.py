@@ -37,7 +37,7 @@ def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
         The tf_keras layer, of the same name, not built yet.
 
     Raises:
-        ValueError: If the layer cannot be copied.
+        ValueError: If the layer cannot be copied, or has a constraint, which tf_keras would not apply.
 
     Example:
         >>> import keras, masslib
@@ -52,6 +52,11 @@ def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
         >>> len(twin.weights)
         3
     """
+    constrained = [weight.name for weight in layer.weights if weight.constraint is not None]
+    if constrained:
+        raise ValueError(
+            f"{', '.join(constrained)} of it has a constraint, which tf_keras would not apply; make it without"
+        )
     return carrier()(_written(layer), name=layer.name)
 
 
@@ -108,17 +113,9 @@ def carrier() -> Any:
                 # Such as the seed of a dropout, which is not counted among the weights.
                 own = {id(variable) for variable in getattr(inner, "weights", [])}
                 self._state = [v.value for v in getattr(inner, "variables", []) if id(v) not in own]
-                self._refuse_constraints()
             for loss in getattr(self._inner(), "losses", []):  # of this call, and of the regularizers of the weights
                 self.add_loss(loss)
             return outputs
-
-        def _refuse_constraints(self) -> None:
-            constrained = [v.name for v in getattr(self._inner(), "weights", []) if v.constraint is not None]
-            if constrained:
-                raise ValueError(
-                    f"{', '.join(constrained)} of it has a constraint, which tf_keras would not apply; leave it out"
-                )
 
         @property
         def weights(self) -> list[Any]:

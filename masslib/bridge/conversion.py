@@ -55,8 +55,8 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
             crosses in float32, the precision of its weights.
         custom_layers: How layers cross that are not part of Keras: Keras 3 layer class -> a tf_keras layer class
             that takes the settings of its `get_config()`, or a function that makes the tf_keras layer of a Keras 3
-            layer, such as `bridge.carry`. Weights must have the same order and shapes. Layers of Keras that
-            tf_keras lacks, such as the LayerScale of ConvNeXt, are carried without being named.
+            layer. Weights must have the same order and shapes. Other layers of your own are carried (`bridge.carry`),
+            as are layers of Keras that tf_keras lacks, such as the LayerScale of ConvNeXt.
 
     Returns:
         An uncompiled `tf_keras.Model` with the same layers, weights and outputs.

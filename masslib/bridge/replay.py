@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import keras
@@ -12,6 +13,9 @@ from masslib.bridge.operations import twin_operation
 from masslib.bridge.translate import CustomLayers, twin_layer
 from masslib.graph.layers import copied_layer, is_own
 from masslib.graph.nodes import functional, is_nested, nodes
+
+# What TensorFlow takes as the name of a scope
+_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", re.ASCII)
 
 
 class Replay:
@@ -36,7 +40,7 @@ class Replay:
             return None
         twin_inputs = keras.tree.map_structure(_twin_input, functional(model).input)
         reference, outputs = self._walk(model, keras.tree.flatten(twin_inputs), prefix="")
-        return None if self.problems else (reference, tf_keras.Model(twin_inputs, outputs, name=model.name))
+        return None if self.problems else (reference, tf_keras.Model(twin_inputs, outputs, name=_plain(model.name)))
 
     def _prepare(self, model: keras.Model, prefix: str) -> bool:
         """Make the twins of all layers; tell whether the graph can be replayed to find what else is wrong."""
@@ -51,6 +55,8 @@ class Replay:
             elif isinstance(layer, keras.layers.InputLayer):
                 if layer.dtype == "string" or getattr(layer, "sparse", False) or getattr(layer, "ragged", False):
                     self.problems[name] = "InputLayer: only dense inputs of numbers can cross"
+            elif not _NAME.fullmatch(name):
+                self.problems[name] = "tf_keras takes names of Latin letters, digits, and . _ - / only; rename it"
             elif isinstance(layer, keras.layers.Layer):
                 copied &= self._make(layer, name)
         return copied
@@ -136,4 +142,10 @@ def _named(layer: keras.layers.Layer, args: tuple, kwargs: dict[str, Any]) -> di
 
 
 def _twin_input(tensor: keras.KerasTensor) -> Any:
-    return tf_keras.Input(tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=tensor.name)
+    name = _plain(tensor.name)
+    return tf_keras.Input(tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=name)
+
+
+def _plain(name: str) -> str:
+    """A name that TensorFlow takes in the place of one of an input or a model, by which no weights are found."""
+    return name if _NAME.fullmatch(name) else re.sub(r"[^A-Za-z0-9_.-]", "_", f"x_{name}", flags=re.ASCII)

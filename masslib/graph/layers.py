@@ -65,7 +65,7 @@ def _remade(layer: Any, changed: Callable[[Any], Any], reason: Exception) -> Any
     except Exception as error:
         if not getattr(layer, "variables", ()):
             return layer
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        said = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
         raise ValueError(
             f"layer {layer.name!r} cannot be copied ({said.rstrip('.')}); give its class {type(layer).__name__} a "
             "get_config() that returns all arguments of __init__"
