@@ -120,7 +120,7 @@ class LowRank(Rebuilding):
         regularizer = layer.kernel.regularizer
         if layer.kernel.constraint is not None or (regularizer and type(regularizer) not in _OF_SINGLE_WEIGHTS):
             kind = "constraint" if layer.kernel.constraint is not None else type(regularizer).__name__
-            return f"its {kind} holds for one kernel, not for two whose product it is"
+            return f"its {kind} holds for one kernel, not for two whose product it is; make the layer without it"
         if getattr(layer, "lora_enabled", False):
             return "it has LoRA weights beside its kernel; save and load the model, which merges them"
         if isinstance(self._setting, Mapping) and name not in self._setting:
