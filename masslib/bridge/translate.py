@@ -123,7 +123,9 @@ def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
     missing = twin_class is None or kind in _CARRIED or type(layer).__module__.startswith(_CARRIED_MODULE)
     renamed = _RENAMED.get(kind, {})
     config = {renamed.get(key, key): value for key, value in settings(layer).items()}
-    if config.get("activity_regularizer"):  # copies in tf_keras forget it, and its attention applies it elsewhere
+    if layer.activity_regularizer:
+        # Layers of tf_keras without weights forget it when they are copied, as TFMOT copies them; its attention applies
+        # it in other places.
         missing = missing or kind == "MultiHeadAttention" or "activity_regularizer" not in _arguments(twin_class)
     if missing or unknown_settings(type(layer), twin_class, config):
         return _named(carry(layer), name)

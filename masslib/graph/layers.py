@@ -66,10 +66,12 @@ def _remade(layer: Any, changed: Callable[[Any], Any], reason: Exception) -> Any
         if not getattr(layer, "variables", ()):
             return layer
         said = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
-        raise ValueError(
-            f"layer {layer.name!r} cannot be copied ({said.rstrip('.')}); give its class {type(layer).__name__} a "
-            "get_config() that returns all arguments of __init__"
-        ) from reason
+        advice = (
+            f"give its class {type(layer).__name__} a get_config() that returns all arguments of __init__"
+            if is_own(layer)
+            else "decorate what it takes of your own with @keras.saving.register_keras_serializable()"
+        )
+        raise ValueError(f"layer {layer.name!r} cannot be copied ({said.rstrip('.')}); {advice}") from reason
 
 
 def _alike(copy: Any, layer: Any) -> Any:

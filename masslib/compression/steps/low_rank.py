@@ -26,8 +26,7 @@ class LowRank(Rebuilding):
 
     The kernel is cut to its largest singular values, which is the nearest matrix of that rank (Eckart and Young,
     1936). A dense layer `(inputs, units)` becomes a linear one `(inputs, rank)` without bias and one `(rank, units)`
-    that keeps bias, activation and name. A constraint of the kernel is dropped, for it says nothing of the two, and
-    so is a regularizer other than L1 and L2. Of a convolution the kernel is unfolded to
+    that keeps bias, activation and name. Of a convolution the kernel is unfolded to
     `(height * width * channels, filters)`: it becomes one of the same size with `rank` filters, and a 1 x 1
     convolution (Denton et al., "Exploiting linear structure within convolutional networks", 2014; Zhang et al.,
     "Accelerating very deep convolutional networks", 2016). The file and the multiplications shrink alike.
@@ -118,8 +117,10 @@ class LowRank(Rebuilding):
         reason = support.why_not_factorized(layer, share, self.min_share)
         if reason:
             return reason
-        if layer.kernel_constraint is not None:
-            return "its kernel_constraint holds for one kernel, not for two whose product it is"
+        regularizer = layer.kernel.regularizer
+        if layer.kernel.constraint is not None or (regularizer and type(regularizer) not in _OF_SINGLE_WEIGHTS):
+            kind = "constraint" if layer.kernel.constraint is not None else type(regularizer).__name__
+            return f"its {kind} holds for one kernel, not for two whose product it is; make the layer without it"
         if getattr(layer, "lora_enabled", False):
             return "it has LoRA weights beside its kernel; save and load the model, which merges them"
         if isinstance(self._setting, Mapping) and name not in self._setting:
@@ -161,9 +162,6 @@ def _unfolded(layer: keras.layers.Layer) -> np.ndarray:
 def _thin(layer: keras.layers.Layer, rank: int) -> tuple[keras.layers.Layer, keras.layers.Layer]:
     """Return the two layers; the second keeps the name, so that outputs and losses are found by it."""
     kind, config = type(layer), settings(layer)
-    config["kernel_constraint"] = None
-    if type(layer.kernel.regularizer) not in _OF_SINGLE_WEIGHTS:
-        config["kernel_regularizer"] = None
     linear = {
         "name": f"{layer.name}_rank{rank}",
         "use_bias": False,
