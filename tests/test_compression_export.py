@@ -86,7 +86,7 @@ def test_the_sparse_encoding_is_exact_and_small_for_float_only(model, data, tmp_
         (np.zeros((0, 16)), "there are no calibration rows"),
         (np.zeros((5, 4)), r"rows have shape \(5, 4\); the model takes \(n, \*\(16,\)\)"),
         (np.zeros(16), r"rows have shape \(16,\)"),
-        (np.full((5, 16), np.nan), "80 calibration values are NaN or infinite"),
+        (np.full((5, 16), np.nan), "80 values of the calibration rows are NaN or infinite"),
         (np.full((5, 16), "a"), "have dtype <U1; expected numbers"),
     ],
 )

@@ -136,7 +136,7 @@ def test_impossible_settings_are_refused_when_made(make, words):
 def test_models_without_anything_to_factorize_are_refused(model, digits):
     with pytest.raises(ValueError, match=r"LowRank\(900\) finds no layer to work on:\n.*at rank 900 two layers"):
         compress(model, LowRank(900), digits.train, verbose=False)
-    with pytest.raises(ValueError, match="names other; the layers with kernels are first, dilated, inner/conv"):
+    with pytest.raises(ValueError, match="names other; the layers to choose from are first, dilated, inner/conv"):
         compress(model, LowRank({"other": 3}), digits.train, verbose=False)
     plain = models.mlp(digits.input_shape, 10)
     with pytest.raises(ValueError, match="is not compiled, so its loss is unknown; call model.compile"):

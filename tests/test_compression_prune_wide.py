@@ -180,7 +180,7 @@ def test_impossible_settings_are_refused_when_made(make, words):
 
 
 def test_unknown_layers_are_refused_with_those_there_are(pruned):
-    with pytest.raises(ValueError, match="names fc1; the layers with kernels are conv1, conv2, dense1, dense2"):
+    with pytest.raises(ValueError, match="names fc1; the layers to choose from are conv1, conv2, dense1, dense2"):
         pruned(Prune({"fc1": 0.5}))
     with pytest.raises(ValueError, match="names conv9"):
         pruned(Cluster({"conv9": 8}))
