@@ -49,11 +49,16 @@ class Tuner:
         steps = training.epochs * self.data.steps(self.batch_size, self._replicas)
         return min(steps, training.max_steps or steps)
 
+    def compile(self, twin: tf_keras.Model, learning_rate: float | None = None) -> None:
+        """Compile `twin` in place, as the model was, for the labels of the data."""
+        found = {np.ndim(labels) for labels in keras.tree.flatten(self.data.y)}
+        ndim = found.pop() if len(found) == 1 else None
+        bridge.compile_like(twin, self.model, learning_rate=learning_rate, label_ndim=ndim)
+
     def fit(self, twin: tf_keras.Model, training: Training, callbacks: list[Any] | None = None) -> None:
         """Compile and fine-tune `twin` in place."""
         batches = self._batches(training)  # not in quiet(), for it tells of rows left out
-        ndim = batches.element_spec[1].shape.ndims
-        bridge.compile_like(twin, self.model, learning_rate=training.learning_rate, label_ndim=ndim)
+        self.compile(twin, training.learning_rate)
         self._make_variables(twin, batches)
         # tf_keras warns of kernels without gradients, which TFMOT computes from the centroids.
         with self._progress(training, tf_keras.callbacks.Callback) as watcher, quiet():

@@ -8,7 +8,6 @@ from typing import Any
 
 import tf_keras
 
-from masslib.bridge import compile_like
 from masslib.compression.finetune import Tuner
 from masslib.compression.step import check_min_share, split
 from masslib.compression.steps.constraints import Constrained, constrained
@@ -173,7 +172,7 @@ class Prune(Constrained):
         kernels = {name: kernel_of(model.get_layer(name)) for name in names}
         if self.importance == "magnitude":
             return shares_below({name: lamp(kernel.numpy()) for name, kernel in kernels.items()}, self.sparsity)
-        compile_like(model, tuner.model)
+        tuner.compile(model)
         return shares_below(taylor(model, kernels, tuner.data, tuner.batch_size, tuner.seed), self.sparsity)
 
     def _schedule(self, share: float, steps: int) -> Any:
