@@ -7,7 +7,8 @@ import tf_keras
 from keras import layers
 
 import masslib
-from masslib import Prune, QuantizeAware, bridge
+from masslib import Prune, PruneChannels, QuantizeAware, bridge
+from masslib.graph.copying import copied
 
 
 @keras.saving.register_keras_serializable(package="test_bridge_custom")
@@ -237,12 +238,58 @@ class Closed(layers.Layer):
         return x * self.weight
 
 
-@pytest.mark.parametrize(
-    ("own", "told"), [(Forgetful(3), "other answers"), (Closed(np.ones(2)), "give its class Closed a get_config")]
-)
-def test_what_cannot_be_copied_is_named_and_left_alone_by_quantize(own, told):
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(4), own])
+class Pooled(layers.Layer):
+    """An argument that no text can hold, a normalization, a dropout and a regularizer."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.noise, self.norm = scale, layers.Dropout(0.5), layers.BatchNormalization()
+        self.inner = layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1))
+
+    def call(self, x, training=False):
+        return self.inner(self.norm(self.noise(x, training=training), training=training)) * self.scale
+
+
+@pytest.mark.parametrize("own", [lambda: Forgetful(3), lambda: Closed(np.ones(2)), lambda: Pooled(np.full(4, 3.0))])
+def test_a_layer_whose_settings_cannot_be_had_is_copied_by_value(own, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense"), own(), layers.Dense(2, name="top")])
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match=told):
-        masslib.compress(model, masslib.LowRank(1), (np.ones((8, 4)), np.ones((8, 4))), verbose=False)
-    assert masslib.compress(model, masslib.Quantize("dynamic")).model is model
+    x, y = np.random.default_rng(0).random((32, 4), "float32"), np.zeros((32, 2), "float32")
+    before, copy = model.get_weights(), copied(model)
+    np.testing.assert_array_equal(copy(x), model(x))
+    np.testing.assert_array_equal(copied(copy)(x), model(x))
+    for one in (copy, model):  # the copy trains as the model does, and neither changes the other
+        keras.utils.set_random_seed(1)
+        one.get_layer(index=1).trainable = True
+        one.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+        if one is copy:
+            assert all(map(np.array_equal, before, model.get_weights()))
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(copy.get_weights(), model.get_weights(), strict=True))
+    assert model.layers[1].output is not None  # it is in no other graph
+    small = masslib.compress(model, Prune(0.5, min_share=0, max_steps=2), (x, y), batch_size=16, verbose=False)
+    assert (small.model.get_layer("dense").get_weights()[0] == 0).mean() == 0.5
+    with pytest.raises(ValueError, match=f"layer '{model.layers[1].name}' cannot be saved .*; give its class"):
+        small.save(tmp_path / "small")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_layer_copied_by_value_is_left_alone_by_quantize_aware(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4), Pooled(np.full(4, 3.0)), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    x, y = np.random.default_rng(0).random((32, 4), "float32"), np.zeros((32, 2), "float32")
+    small = masslib.compress(model, QuantizeAware(max_steps=2), (x, y), batch_size=16, verbose=False)
+    masslib.export.tflite(small, tmp_path / "small.tflite")
+    with pytest.raises(ValueError, match="layers of type Pooled cannot be written"):
+        small.save(tmp_path / "small")
+
+
+def test_channels_are_pruned_around_layers_that_do_not_say_how_to_make_them():
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(8, name="dense"), layers.Dense(4, name="next"), _copies()[1]]
+    )
+    model.compile("sgd", "mse")
+    x, y = np.random.default_rng(0).random((32, 6), "float32"), np.zeros((32, 3), "float32")
+    small = masslib.compress(model, PruneChannels(0.5, max_steps=2), (x, y), batch_size=16, verbose=False)
+    assert small.model.get_layer("dense").units == 4

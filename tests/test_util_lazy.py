@@ -38,6 +38,14 @@ def test_type_checkers_see_the_names_that_there_are(package):
     assert set(seen) <= set(module.__all__)
 
 
+def test_a_name_that_moved_still_works_and_says_where_it_is():
+    import masslib
+
+    with pytest.warns(DeprecationWarning, match=r"masslib.export.verify is now masslib.verify"):
+        assert masslib.export.verify is masslib.verify
+    assert "verify" not in dir(masslib.export)
+
+
 RIGHT = """
 import numpy as np
 

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def attach(
+    package: str, names: Mapping[str, str], *, moved: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package.
 
     For type checkers and editors, which do not run it, the package repeats the names in a block `if TYPE_CHECKING`.
@@ -19,6 +21,7 @@ def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any]
     Args:
         package: Its `__name__`.
         names: Public name -> the module that it is imported from; the module itself where it has that very name.
+        moved: Name that the package once had -> the module that has it now. It still works, with a DeprecationWarning.
 
     Raises:
         ModuleNotFoundError: On access to a name whose module needs a package that is not installed; the message names
@@ -31,6 +34,12 @@ def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any]
     """
 
     def get(name: str) -> Any:
+        if name in (moved or {}):
+            import warnings
+
+            message = f"{package}.{name} is now {moved[name]}.{name}; the old name goes with version 1.0"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return getattr(import_module(moved[name]), name)
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(names)}")
         try:

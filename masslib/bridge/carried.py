@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import uuid
+import weakref
 from functools import cache
 from typing import Any
 
@@ -12,12 +14,12 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-from masslib.graph.layers import copied_layer
+from masslib.graph.layers import copied_layer, first_line, missing_arguments
 
 _TENSOR = "masslib tensor "
 _OBJECT = "masslib object "
-_OBJECTS: dict[str, Any] = {}
-"""Copies without weights of the layers that no text can describe, by what is written in place of it."""
+_OBJECTS: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+"""Layers that no text can describe, by what is written in place of it, for as long as a model carries a copy."""
 
 
 def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
@@ -93,6 +95,8 @@ def carrier() -> Any:
             kwargs.setdefault("trainable", getattr(inner, "trainable", True))
             super().__init__(**kwargs, autocast=False)
             self.carried, self.arguments = carried, arguments
+            origin = _OBJECTS.get(carried)
+            self._origin = lambda: origin  # which must live as long as this layer
             # tf_keras would take a layer, of Keras 3 too, for a part of this one, and count its variables twice.
             self._inner = lambda: inner
             self._call = tf.autograph.experimental.do_not_convert(inner)
@@ -113,9 +117,16 @@ def carrier() -> Any:
                 # Such as the seed of a dropout, which is not counted among the weights.
                 own = {id(variable) for variable in getattr(inner, "weights", [])}
                 self._state = [v.value for v in getattr(inner, "variables", []) if id(v) not in own]
-            for loss in getattr(self._inner(), "losses", []):  # of this call, and of the regularizers of the weights
+                # Functions, for what they return in the graph of a first call is of no use outside of it.
+                for weight in self._regularized():
+                    self.add_loss(functools.partial(weight.regularizer, weight))
+            losses = getattr(self._inner(), "losses", [])
+            for loss in losses[: len(losses) - len(self._regularized())]:  # those of this call stand first
                 self.add_loss(loss)
             return outputs
+
+        def _regularized(self) -> list[Any]:
+            return [v for v in getattr(self._inner(), "trainable_weights", []) if v.regularizer is not None]
 
         @property
         def weights(self) -> list[Any]:
@@ -126,6 +137,10 @@ def carrier() -> Any:
             if not getattr(self._inner(), "supports_masking", False):
                 return None
             return self._inner().compute_mask(inputs, mask)
+
+        @property
+        def random_states(self) -> list[Any]:
+            return list(self._state)
 
         @property
         def kind(self) -> str:
@@ -160,15 +175,16 @@ def _written(value: Any) -> str:
     """Tell how to make the object again, and prove that it can be."""
     try:
         written = json.dumps(keras.saving.serialize_keras_object(value))
+        if isinstance(value, keras.layers.Layer) and missing_arguments(value, value.get_config()):
+            raise TypeError("its settings are not complete")
         if type(_read(written)) is not type(value):
             raise TypeError(f"another class is registered as {type(value).__name__}")
     except Exception as error:  # whatever the class of a user raises
         if isinstance(value, keras.layers.Layer) and type(value).__name__ != "Lambda":
             written = f"{_OBJECT}{uuid.uuid4()}"
-            _OBJECTS[written] = copied_layer(value)
+            _OBJECTS[written] = value
             return written
-        reason = next((line for line in str(error).splitlines() if line.strip()), "").strip()
-        raise ValueError(f"it cannot be copied ({reason})") from error
+        raise ValueError(f"it cannot be copied ({first_line(error).rstrip('.')})") from error
     return written
 
 

@@ -24,6 +24,8 @@ from masslib.compression import steps
 from masslib.compression.step import Step
 from masslib.compression.tfmot.schemes import by_role, quantize_scope
 from masslib.export._tflite import tflite
+from masslib.graph.layers import first_line, is_own, why_not_written
+from masslib.graph.nodes import named_layers
 from masslib.runtime import Predictor, load
 
 _FORMAT = "masslib compressed model 1"
@@ -126,8 +128,22 @@ def _dropped(predictor: Predictor, folder: tempfile.TemporaryDirectory) -> None:
     folder.cleanup()
 
 
+def _check_written(model: keras.Model) -> None:
+    """Raise if the file of a model could not be loaded again."""
+    for name, layer in named_layers(model).items():
+        reason = why_not_written(layer) if is_own(layer) else ""
+        if reason:
+            raise ValueError(
+                f"layer {name!r} cannot be saved ({reason}); give its class {type(layer).__name__} a get_config() that "
+                "returns all arguments of __init__, **kwargs for super().__init__(), and the decorator "
+                "@keras.saving.register_keras_serializable(); the files of masslib.export need none of it"
+            )
+
+
 def _write(compressed: Compressed, path: str | os.PathLike[str]) -> None:
     """Write the folder, whole or not at all."""
+    if isinstance(compressed.model, keras.Model):
+        _check_written(compressed.model)
     facts = {
         "format": _FORMAT,
         "steps": [{"step": type(step).__name__, **step.settings()} for step in compressed.steps],
@@ -167,7 +183,13 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _load_keras(folder: Path) -> Any:
-    return keras.saving.load_model(folder / _MODEL, compile=False)
+    try:
+        return keras.saving.load_model(folder / _MODEL, compile=False)
+    except TypeError as error:  # the file is whole, so it is a layer
+        raise ValueError(
+            f"{folder / _MODEL} holds a layer that is not known here ({first_line(error).rstrip('.')}); import the "
+            "module that defines it, where @keras.saving.register_keras_serializable() decorates its class"
+        ) from error
 
 
 def _load_tf_keras(folder: Path) -> Any:

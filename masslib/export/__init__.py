@@ -29,4 +29,6 @@ _NAMES = {
 
 __all__ = list(_NAMES)
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+    __getattr__, __dir__ = lazy.attach(
+        __name__, _NAMES, moved=dict.fromkeys(("agreement", "fastest", "package", "verify"), "masslib")
+    )

@@ -156,6 +156,7 @@ def _save_legacy(model: Any, folder: str, batch_size: int | None) -> None:
     spec = tf.TensorSpec(known.shape, known.dtype, name=known.name)
     module = tf.Module()
     module.weights = model.variables
+    module.states = [state for layer in model.layers for state in getattr(layer, "random_states", ())]
     module.serve = tf.function(lambda x: {"output_0": tf.nest.flatten(model(x, training=False))[0]})
     tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function(spec))
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from masslib.graph.checks import check_model
+from masslib.graph.layers import copied_alone
 from masslib.graph.nodes import functional, is_nested
 
 
@@ -62,19 +63,20 @@ class _Reader:
         """Call a copy of every layer of a model, and return the copy of the model."""
 
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            outputs = layer(*args, **kwargs)
             values = keras.tree.flatten((args, kwargs))
             tensors = [value for value in values if isinstance(value, keras.KerasTensor)]
             if is_nested(layer):
                 inner = self.run(layer, f"{prefix}{layer.name}/")
+                outputs = inner(*args, **kwargs)
                 self._link(inner.inputs, tensors)
                 self._link(keras.tree.flatten(outputs), inner.outputs)
             else:
+                outputs = layer(*args, **kwargs)
                 constants = [value for value in values if not isinstance(value, keras.KerasTensor | bool | None)]
                 self.calls.append(Call(prefix + layer.name, layer, tensors, keras.tree.flatten(outputs), constants))
             return outputs
 
-        copy = keras.models.clone_model(functional(model), call_function=call)
+        copy = keras.models.clone_model(functional(model), clone_function=copied_alone, call_function=call)
         self._kept.append(copy)
         return copy
 

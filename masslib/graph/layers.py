@@ -8,6 +8,9 @@ from typing import Any
 
 import keras
 
+from masslib.graph.by_value import ByValue, by_value
+from masslib.graph.nodes import is_nested
+
 _OF_WEIGHTS = {"regularizer": keras.regularizers.serialize, "constraint": keras.constraints.serialize}
 
 
@@ -15,23 +18,63 @@ def copied_layer(layer: Any, changed: Callable[[Any], Any] = lambda config: conf
     """Copy a layer or an operation of Keras 3, with its name and without weights.
 
     Layers of users often lack what `from_config` needs, such as `**kwargs` in `__init__`. They are made from those of
-    their settings that `__init__` takes; where that fails, a layer without variables stands for itself.
+    their settings that `__init__` takes; where that fails, or the settings lack an argument, the copy is one by value.
 
     Args:
         layer: The layer or operation; it is not changed.
         changed: Called with the settings, returns those of the copy.
 
     Returns:
-        A new layer, not built yet, or the same one.
+        A new layer; a copy by value is built and has the weights of the layer. An operation may be the same one.
 
     Raises:
-        ValueError: If it has variables and cannot be made again.
+        ValueError: If its settings are to be changed and it cannot be made again.
     """
     try:
-        copy = type(layer).from_config(changed(settings(layer)))
+        config = settings(layer)
+        if missing_arguments(layer, config):
+            raise TypeError(f"its get_config() lacks {', '.join(missing_arguments(layer, config))}")
+        copy = type(layer).from_config(changed(config))
     except Exception as error:  # whatever the class of a user raises
         copy = _remade(layer, changed, error)
-    return copy if copy is layer else _alike(copy, layer)
+    return _alike(copy, layer)
+
+
+def copied_alone(layer: Any) -> Any:
+    """Copy a layer; a model inside of a model is returned as it is, to be copied layer by layer when its turn comes."""
+    return layer if is_nested(layer) else copied_layer(layer)
+
+
+def missing_arguments(layer: Any, config: dict[str, Any]) -> list[str]:
+    """Name the arguments of `__init__` of the user's class that its settings do not tell, be there a default or not."""
+    if not is_own(layer) or not type(layer).from_config.__module__.startswith("keras."):
+        return []
+    parameters = list(inspect.signature(type(layer).__init__).parameters.items())[1:]
+    known = {*config, "name", "trainable", "dtype"}
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [name for name, parameter in parameters if name not in known and parameter.kind not in several]
+
+
+def why_not_written(layer: Any) -> str:
+    """Tell why Keras cannot write a layer and make it again from what it wrote, or return ""."""
+    layer = layer.origin() if isinstance(layer, ByValue) else layer
+    try:
+        missing = missing_arguments(layer, layer.get_config())
+        if missing:
+            return f"its get_config() lacks {', '.join(missing)}"
+        keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    except NotImplementedError:
+        return "it has no get_config()"
+    except Exception as error:  # whatever the class of a user raises
+        parts = str(error).split("Exception encountered: ")  # behind a line with all settings
+        return first_line(parts[-1] if len(parts) > 1 else error).rstrip(".")
+    return ""
+
+
+def first_line(error: BaseException | str) -> str:
+    """Return the first paragraph of a message that may fill a page, in one line."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in str(error).split("\n\n"))
+    return next(filter(None, paragraphs), type(error).__name__)
 
 
 def settings(layer: Any) -> dict[str, Any]:
@@ -60,18 +103,24 @@ def is_own(layer: Any) -> bool:
 def _remade(layer: Any, changed: Callable[[Any], Any], reason: Exception) -> Any:
     parameters = inspect.signature(type(layer).__init__).parameters
     try:
-        config = changed(settings(layer))
-        return type(layer)(**{key: value for key, value in config.items() if key in parameters})
+        config = settings(layer)
+        if missing_arguments(layer, config):
+            raise reason
+        return type(layer)(**{key: value for key, value in changed(config).items() if key in parameters})
     except Exception as error:
-        if not getattr(layer, "variables", ()):
+        if not isinstance(layer, keras.layers.Layer):
             return layer
-        said = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
+        policy = {"dtype": layer.dtype_policy.name}
+        # Not a layer of Keras with weights: no step could look inside of the copy.
+        if changed(policy) == policy and (is_own(layer) or not layer.variables):
+            return by_value(layer)
         advice = (
             f"give its class {type(layer).__name__} a get_config() that returns all arguments of __init__"
             if is_own(layer)
             else "decorate what it takes of your own with @keras.saving.register_keras_serializable()"
         )
-        raise ValueError(f"layer {layer.name!r} cannot be copied ({said.rstrip('.')}); {advice}") from reason
+        said = first_line(error).split(". ")[0][:200].rstrip(".")
+        raise ValueError(f"layer {layer.name!r} cannot be copied ({said}); {advice}") from reason
 
 
 def _alike(copy: Any, layer: Any) -> Any:
