@@ -13,3 +13,9 @@ def first_line(error: BaseException) -> str:
     """The first line of an error that says something, or the name of its class."""
     lines = (_COLOUR.sub("", line).strip() for line in str(error).splitlines())
     return next((line for line in lines if line and not _KERAS.match(line)), type(error).__name__)
+
+
+def first_paragraph(error: BaseException | str) -> str:
+    """Return the first paragraph of a message that may fill a page, in one line."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in str(error).split("\n\n"))
+    return next(filter(None, paragraphs), type(error).__name__)

@@ -14,7 +14,8 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-from masslib.graph.layers import copied_layer, first_line, missing_arguments
+from masslib._util.messages import first_paragraph
+from masslib.graph.layers import copied_layer, missing_arguments
 
 _TENSOR = "masslib tensor "
 _OBJECT = "masslib object "
@@ -184,7 +185,7 @@ def _written(value: Any) -> str:
             written = f"{_OBJECT}{uuid.uuid4()}"
             _OBJECTS[written] = value
             return written
-        raise ValueError(f"it cannot be copied ({first_line(error).rstrip('.')})") from error
+        raise ValueError(f"it cannot be copied ({first_paragraph(error).rstrip('.')})") from error
     return written
 
 

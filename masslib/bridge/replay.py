@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tf_keras
 
+from masslib._util.messages import first_line
 from masslib.bridge.operations import twin_operation
 from masslib.bridge.translate import CustomLayers, twin_layer
 from masslib.graph.layers import copied_layer, is_own
@@ -113,7 +114,7 @@ class Replay:
         return keras.tree.map_structure(_twin_input, outputs)
 
     def _report(self, name: str, layer: Any, error: Exception) -> None:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+        reason = first_line(error)
         self.problems.setdefault(name, f"{type(layer).__name__}: {reason}")
 
     def _pair(self, tensors: Any, twins: Any) -> None:

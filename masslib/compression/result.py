@@ -17,6 +17,7 @@ import tf_keras
 
 from masslib._util import manifest
 from masslib._util.files import replacing
+from masslib._util.messages import first_paragraph
 from masslib._util.quiet import quiet
 from masslib.bridge.carried import check_portable
 from masslib.bridge.translate import register
@@ -24,7 +25,7 @@ from masslib.compression import steps
 from masslib.compression.step import Step
 from masslib.compression.tfmot.schemes import by_role, quantize_scope
 from masslib.export._tflite import tflite
-from masslib.graph.layers import first_line, is_own, why_not_written
+from masslib.graph.layers import is_own, why_not_written
 from masslib.graph.nodes import named_layers
 from masslib.runtime import Predictor, load
 
@@ -187,8 +188,8 @@ def _load_keras(folder: Path) -> Any:
         return keras.saving.load_model(folder / _MODEL, compile=False)
     except TypeError as error:  # the file is whole, so it is a layer
         raise ValueError(
-            f"{folder / _MODEL} holds a layer that is not known here ({first_line(error).rstrip('.')}); import the "
-            "module that defines it, where @keras.saving.register_keras_serializable() decorates its class"
+            f"{folder / _MODEL} holds a layer that is not known here ({first_paragraph(error).rstrip('.')}); import "
+            "the module that defines it, where @keras.saving.register_keras_serializable() decorates its class"
         ) from error
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from masslib._util.messages import first_line
+
 
 def compile_config(model: keras.Model, learning_rate: float | None = None) -> dict[str, Any]:
     """Return how a Keras 3 model was compiled, perhaps with another learning rate, in serialized form.
@@ -47,7 +49,7 @@ def check_compiled(model: keras.Model) -> None:
 
 
 def _uncopied(model: keras.Model, name: str, error: Exception) -> ValueError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    reason = first_line(error)
     return ValueError(
         f"the {name} that model {model.name!r} was compiled with cannot be copied ({reason.rstrip('.')}); write a "
         "lambda as a function, and give a class a get_config() and @keras.saving.register_keras_serializable()"

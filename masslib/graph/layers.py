@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from masslib._util.messages import first_paragraph
 from masslib.graph.by_value import ByValue, by_value
 from masslib.graph.nodes import is_nested
 
@@ -67,14 +68,8 @@ def why_not_written(layer: Any) -> str:
         return "it has no get_config()"
     except Exception as error:  # whatever the class of a user raises
         parts = str(error).split("Exception encountered: ")  # behind a line with all settings
-        return first_line(parts[-1] if len(parts) > 1 else error).rstrip(".")
+        return first_paragraph(parts[-1] if len(parts) > 1 else error).rstrip(".")
     return ""
-
-
-def first_line(error: BaseException | str) -> str:
-    """Return the first paragraph of a message that may fill a page, in one line."""
-    paragraphs = (" ".join(paragraph.split()) for paragraph in str(error).split("\n\n"))
-    return next(filter(None, paragraphs), type(error).__name__)
 
 
 def settings(layer: Any) -> dict[str, Any]:
@@ -119,7 +114,7 @@ def _remade(layer: Any, changed: Callable[[Any], Any], reason: Exception) -> Any
             if is_own(layer)
             else "decorate what it takes of your own with @keras.saving.register_keras_serializable()"
         )
-        said = first_line(error).split(". ")[0][:200].rstrip(".")
+        said = first_paragraph(error).split(". ")[0][:200].rstrip(".")
         raise ValueError(f"layer {layer.name!r} cannot be copied ({said}); {advice}") from reason
 
 
