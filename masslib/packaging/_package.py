@@ -98,7 +98,7 @@ def package(
         >>> folder = package(model, tempfile.mkdtemp() + "/digits", splits, formats=["tflite"], verbose=False)
         >>> sorted(file.name for file in folder.iterdir())
         ['MODEL_CARD.md', 'float32.tflite', 'manifest.json', 'probe.npz']
-        >>> verify(folder)["answers"].tolist()
+        >>> masslib.verify(folder)["answers"].tolist()
         ['as when it was packaged']
     """
     network, _, _ = preflight.unpacked(model)
