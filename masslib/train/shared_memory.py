@@ -54,6 +54,10 @@ class SharedMemoryAllReduce:
         *parts, total = (slot[: values.nbytes].view(values.dtype) for slot in self._slots)
         parts[self._rank][:] = values
         self._barrier()
+        if workers == 2:  # each sums all: one pass less over the memory than to sum a half and copy the whole
+            result = np.add(parts[0], parts[1], out=_private(values))
+            self._barrier()
+            return result
         # Each rank sums its share of all arrays, in the order of the ranks.
         share = slice(len(values) * self._rank // workers, len(values) * (self._rank + 1) // workers)
         np.add(parts[0][share], parts[1][share], out=total[share])
@@ -61,7 +65,9 @@ class SharedMemoryAllReduce:
             total[share] += part[share]
         self._barrier()
         # TensorFlow and an optimizer may keep the result for longer than until the next sum.
-        return _copied(total)
+        result = _private(values)
+        result[:] = total
+        return result
 
     def _barrier(self) -> None:
         for rank, (connection, _) in self._others.items():
@@ -73,12 +79,11 @@ class SharedMemoryAllReduce:
             _await(connection, rank, pid)
 
 
-def _copied(array: np.ndarray) -> np.ndarray:
-    memory = np.empty(array.nbytes + _ALIGNMENT, "uint8")
+def _private(like: np.ndarray) -> np.ndarray:
+    """Memory of this worker alone for an array of the same length and dtype, aligned as TensorFlow takes it over."""
+    memory = np.empty(like.nbytes + _ALIGNMENT, "uint8")
     start = -memory.ctypes.data % _ALIGNMENT
-    copy = memory[start : start + array.nbytes].view(array.dtype)
-    copy[:] = array
-    return copy
+    return memory[start : start + like.nbytes].view(like.dtype)
 
 
 def _await(connection: socket.socket, rank: int, pid: int) -> None:
