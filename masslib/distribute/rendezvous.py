@@ -187,13 +187,14 @@ class _Reception:
         if data and b"\n" not in data and len(visitor.received) < _MESSAGE_BYTES:
             return None
         try:
-            match _verified(self._cluster, visitor.challenge, visitor.received):
-                case {"rank": int(rank), "about": dict(about)} if 0 < rank < len(self._cluster.training):
-                    again = rank in self.present
-                    visitor.rank = rank
-                    return _Report(rank, about, again)
+            message = _verified(self._cluster, visitor.challenge, visitor.received)
         except ValueError:
-            pass
+            message = None  # a stranger, who is refused
+        match message:
+            case {"rank": int(rank), "about": dict(about)} if 0 < rank < len(self._cluster.training):
+                again = rank in self.present
+                visitor.rank = rank
+                return _Report(rank, about, again)
         self._refuse(visitor)
         return None
 

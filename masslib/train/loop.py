@@ -18,6 +18,7 @@ import tensorflow as tf
 from masslib._util import kernels
 from masslib._util.quiet import quiet_logger
 from masslib.data import Subset
+from masslib.graph.checks import check_keras_3
 from masslib.train import parameter_server
 from masslib.train.alike import check_alike, check_learning_rate
 from masslib.train.epoch import Epoch, steps_per_call
@@ -266,11 +267,7 @@ def _bytes(model: keras.Model) -> int:
 
 
 def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any, on_nan: Any, save_every: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"expected a Keras 3 model, got {type(model).__module__}.{type(model).__name__}; "
-            "build it with `import keras`"
-        )
+    check_keras_3(model)
     if not model.compiled:
         raise ValueError(f"model {model.name!r} is not compiled; call model.compile(optimizer=..., loss=...)")
     for name, value in {"epochs": epochs, "accumulate": accumulate, "save_every": save_every}.items():
