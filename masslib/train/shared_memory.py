@@ -125,7 +125,8 @@ def _is_stopped(pid: int) -> bool:
 def shared_memory(replicas: Replicas, nbytes: int, *, wanted: bool) -> Iterator[SharedMemoryAllReduce | None]:
     """Share memory for arrays of so many bytes among the workers; None where they cannot or do not want to. Collective.
 
-    It takes workers that all run on one machine, each with one replica on a CPU, and room for the rows of `slots_for`. Where that cannot be had on one worker, all of them do without, and rank 0 logs a warning.
+    It takes workers that all run on one machine, each with one replica on a CPU, and room for the rows of `slots_for`.
+    Where that cannot be had on one worker, all of them do without, and rank 0 logs a warning.
     """
     if not wanted or replicas.workers == 1 or replicas.local > 1 or not _on_one_machine(replicas):
         yield None
