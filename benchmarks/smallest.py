@@ -1,4 +1,4 @@
-"""How few bytes a network needs: the packed file against float TFLite and gzip, beside a network that was trained small.
+"""How few bytes a network needs: its packed file against float TFLite and gzip, beside a network trained small.
 
 Each network is trained, pruned and squeezed, and its packed file is decoded and evaluated on the test images. The float
 network is trained for as many epochs in all. The rate of `Squeeze` is chosen among a few by the validation rows: the

@@ -168,9 +168,19 @@ class Judge:
         found = judged({"trial": file}, self._splits.valid, task=self._task)["trial"]
         times = measure.latencies({"float": self._baseline, "trial": file})
         row = figures(found, times["trial"], self._float, times["float"])
-        return {column: row[column] for column in _COLUMNS}
+        found = {column: row[column] for column in _COLUMNS}
+        if self._objective == "packed":
+            packed = export.packed(file, self.kept(file))
+            found["packed_kb"] = measure.file_size(packed).raw / 1000
+        return found
+
+    def kept(self, file: Path) -> Path:
+        """What is kept of a TFLite file for the user: itself, or the packed one beside it."""
+        return file.with_suffix(".packed") if self._objective == "packed" else file
 
     def _score(self, figures: Mapping[str, float]) -> tuple[float, ...]:
+        if self._objective == "packed":
+            return (figures["packed_kb"],)
         if self._objective == "latency":
             return (1 / figures["times_faster"], figures["gzipped_kb"])
         return (figures["mflops"], figures["gzipped_kb"])[:: 1 if self._objective == "flops" else -1]
