@@ -43,7 +43,7 @@ class Contest:
         build: Makes it from the shape of an image and the number of classes.
         zeros: Sparsity by layer, or of all kernels together.
         rates: From gentle to strong.
-        epochs: Of the training, of the pruning and of the two halves of squeezing.
+        epochs: Of the training, of the pruning and of the squeezing.
         least: How many times smaller than float TFLite on Fashion-MNIST.
         smaller: Makes the rival, of a width.
         widths: What the rival may have, from narrow to wide.
@@ -52,7 +52,7 @@ class Contest:
     build: Callable[..., keras.Model]
     zeros: Any
     rates: Sequence[float]
-    epochs: tuple[int, int, int, int]
+    epochs: tuple[int, int, int]
     least: float
     smaller: Callable[..., keras.Model]
     widths: Sequence[int]
@@ -78,9 +78,9 @@ def small_cnn(shape: tuple[int, ...], classes: int, width: int, seed: int) -> ke
 CONTESTS = {
     "mlp": Contest(
         masslib.models.mlp,
-        {"dense1": 0.95, "dense2": 0.85},
-        (1.0, 3.0, 8.0),
-        (8, 8, 10, 4),
+        {"dense1": 0.94, "dense2": 0.8},
+        (0.1, 0.3, 1.0),
+        (8, 8, 20),
         80,
         small_mlp,
         (6, 9, 12, 16),
@@ -88,8 +88,8 @@ CONTESTS = {
     "lenet5": Contest(
         masslib.models.lenet5,
         {"conv2": 0.8, "dense1": 0.975, "dense2": 0.8},
-        (1.0, 3.0, 8.0),
-        (8, 8, 10, 4),
+        (0.1, 0.3, 1.0),
+        (8, 8, 20),
         150,
         small_cnn,
         (4, 6, 8, 12),
@@ -98,7 +98,7 @@ CONTESTS = {
         lambda shape, classes, seed=0: resnet8(shape, classes),
         0.6,
         (0.1, 0.3, 1.0),
-        (8, 5, 8, 4),
+        (8, 5, 12),
         14,
         small_cnn,
         (8, 12, 16, 24),
@@ -134,7 +134,7 @@ def trained(model: keras.Model, splits: Any, epochs: Sequence[int], seed: int) -
 def compete(name: str, splits: Any, seed: int, quick: bool, folder: Path) -> dict[str, Any]:
     """Train, squeeze and measure one network; everything but the last look is judged on the validation rows."""
     contest, start = CONTESTS[name], time.perf_counter()
-    epochs = (1, 1, 1, 1) if quick else contest.epochs
+    epochs = (1, 1, 1) if quick else contest.epochs
     keras.utils.set_random_seed(seed)
     model = contest.build(splits.input_shape, splits.num_classes, seed=seed)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -147,8 +147,7 @@ def compete(name: str, splits: Any, seed: int, quick: bool, folder: Path) -> dic
     recipes = [
         [
             Prune(contest.zeros, epochs=epochs[1], learning_rate=1e-3, **scope),
-            Squeeze(rate, epochs=epochs[2], learning_rate=1e-3),
-            Squeeze(rate, epochs=epochs[3], learning_rate=1e-4),
+            Squeeze(rate, epochs=epochs[2], learning_rate=2e-3),
         ]
         for rate in rates
     ]
