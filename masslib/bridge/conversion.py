@@ -17,6 +17,7 @@ from masslib.graph.copying import copied
 from masslib.graph.layers import is_own
 from masslib.graph.nodes import functional, named_layers
 from masslib.graph.precision import unmixed
+from masslib.graph.unfolding import unfolded
 from masslib.graph.weights import copy_weights
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
     check_model(model)
     with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # from layers that the replay will list
         model = separated(unmixed(model))
+    model = unfolded(model, tuple(custom_layers or ()))
     replay = Replay(custom_layers)
     with quiet():
         reference, twin = replay.run(model) or (None, None)
@@ -117,9 +119,14 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
     check_model(like)
     with like.distribute_strategy.scope():
         result = copied(like, float32=False)
-    copy_weights(model, result)
+    view = unfolded(result)
+    copy_weights(model, view if named_layers(view).keys() >= _weighted(model) else result)
     check_answers(functional(unmixed(result)), model)
     return result
+
+
+def _weighted(model: tf_keras.Model) -> set[str]:
+    return {layer.name for layer in model.layers if layer.weights}
 
 
 def _check_trainable(model: keras.Model, twin: tf_keras.Model) -> None:
