@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from masslib.graph.nodes import functional, is_nested, nodes
+from masslib.graph.nodes import functional, is_nested, nodes, parts
 
 # Their `call` loops, trains, or moves weights about.
 _CLOSED = (keras.layers.RNN, keras.layers.TimeDistributed, keras.layers.SpectralNormalization)
@@ -59,8 +59,7 @@ def _has_parts(model: keras.Model, closed: Collection[type]) -> bool:
 def _is_composite(layer: Any, closed: Collection[type]) -> bool:
     if not isinstance(layer, keras.layers.Layer) or isinstance(layer, _CLOSED) or type(layer) in closed:
         return False
-    parts = keras.tree.flatten(list(vars(layer).values()))
-    return any(isinstance(part, keras.layers.Layer) for part in parts)
+    return bool(parts(layer))
 
 
 class _Unfolder:
@@ -158,8 +157,8 @@ def _traced(layer: Any, args: Any, kwargs: Any, tensors: list[Any], masks: dict[
 @contextmanager
 def _unfused(layer: keras.layers.Layer) -> Iterator[None]:
     """Let Bidirectional call its two layers, instead of one kernel for both."""
-    parts = (layer.forward_layer, layer.backward_layer) if isinstance(layer, keras.layers.Bidirectional) else ()
-    before = [(part, part.use_cudnn) for part in parts if hasattr(part, "use_cudnn")]
+    both = (layer.forward_layer, layer.backward_layer) if isinstance(layer, keras.layers.Bidirectional) else ()
+    before = [(part, part.use_cudnn) for part in both if hasattr(part, "use_cudnn")]
     for part, _ in before:
         part.use_cudnn = False
     try:

@@ -27,6 +27,8 @@ _TWO_OF_FOUR = "2:4"
 _RAMP = 0.6
 # New masks in a step of a recipe. TFMOT's guides take one every 100 batches.
 _UPDATES = 10
+# What importance is measured on
+_BATCHES = 8
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,7 +136,7 @@ class Prune(Constrained):
         pruned = tf_keras.models.clone_model(model, clone_function=wrapped)
         callbacks = [sparsity.UpdatePruningStep()]
         if self.importance == "taylor":
-            callbacks.append(taylor_masks(pruned, schedules, tuner.data, tuner.batch_size, tuner.seed))
+            callbacks.append(taylor_masks(pruned, schedules, tuner.sample(pruned, _BATCHES)))
         elif self.pattern is None:
             callbacks.append(magnitude_masks(pruned, schedules))
         tuner.fit(pruned, self, callbacks)
@@ -173,7 +175,7 @@ class Prune(Constrained):
         if self.importance == "magnitude":
             return shares_below({name: lamp(kernel.numpy()) for name, kernel in kernels.items()}, self.sparsity)
         tuner.compile(model)
-        return shares_below(taylor(model, kernels, tuner.data, tuner.batch_size, tuner.seed), self.sparsity)
+        return shares_below(taylor(model, kernels, tuner.sample(model, _BATCHES)), self.sparsity)
 
     def _schedule(self, share: float, steps: int) -> Any:
         sparsity = tfmot().sparsity.keras
