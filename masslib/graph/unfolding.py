@@ -147,11 +147,19 @@ def _traced(layer: Any, args: Any, kwargs: Any, tensors: list[Any], masks: dict[
     losses = len(layer.losses)
     try:
         with _unfused(layer):
-            outputs = layer.call(*args, **kwargs)
+            outputs = layer.call(*args, **kwargs, **_spelled_out(layer, kwargs))
+        if _spelled_out(layer, kwargs):
+            outputs = outputs[0]
         inner = keras.Model(flat if len(flat) > 1 else flat[0], outputs, name=layer.name)
     except Exception:  # whatever code that was written for numbers raises
         return None
     return inner if len(layer.losses) == losses else None
+
+
+def _spelled_out(layer: keras.layers.Layer, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Let attention compute its scores by operations that int8 has, and not by one that does all."""
+    attends = isinstance(layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention)
+    return {"return_attention_scores": True} if attends and "return_attention_scores" not in kwargs else {}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from masslib.compression.finetune import Tuner
 from masslib.compression.step import check_min_share, split
 from masslib.compression.steps.constraints import Constrained, constrained
 from masslib.compression.steps.per_layer import narrowed, value_of, values_of
-from masslib.compression.tfmot import support
+from masslib.compression.tfmot import own_kinds, support
 from masslib.compression.tfmot.importance import kernel_of, lamp, shares_below, taylor
 from masslib.compression.tfmot.keeping import freeze_untreated
 from masslib.compression.tfmot.masks import magnitude_masks, never, taylor_masks
@@ -131,7 +131,8 @@ class Prune(Constrained):
             if layer.name not in chosen:
                 return layer
             schedule = never() if self.pattern is None else schedules[layer.name]
-            return sparsity.prune_low_magnitude(layer, pruning_schedule=schedule, **self._pattern_settings())
+            known = own_kinds.prunable(layer, support.kernel_name(layer))
+            return sparsity.prune_low_magnitude(known, pruning_schedule=schedule, **self._pattern_settings())
 
         pruned = tf_keras.models.clone_model(model, clone_function=wrapped)
         callbacks = [sparsity.UpdatePruningStep()]
