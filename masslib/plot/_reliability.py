@@ -52,8 +52,8 @@ def reliability(table: np.ndarray, *, ax: Axes | None = None) -> Figure:
         ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Confidence", ylabel="Accuracy")
         error = float(np.average(np.abs(confidence - accuracy), weights=rows))
         ax.set_title(f"Calibration error: {100 * error:.1f} % of {rows.sum():,.0f}", pad=24)
-        key = "dashed: as often right as sure; grey: share of rows"
-        ax.annotate(key, (0, 1), (0, 8), "axes fraction", "offset points", color=GREY, va="bottom", fontsize=9)
+        key = "dashed: right as often as sure; grey: rows"
+        ax.annotate(key, (0, 1), (0, 8), "axes fraction", "offset points", color=GREY, va="bottom")
         if own:
             plt.close(figure)
     return figure
