@@ -22,11 +22,11 @@ _LEVEL = 0.95
 Interval = tuple[float, float]
 
 
-def groups_of(n: int) -> np.ndarray:
-    """The group `(n,)` of each row, the same for the same `n`: at most 400 random groups of equal size."""
-    if n <= GROUPS:
+def groups_of(n: int, most: int = GROUPS) -> np.ndarray:
+    """The group `(n,)` of each row, the same for the same `n`: at most so many random groups of equal size."""
+    if n <= most:
         return np.arange(n)
-    return np.random.default_rng(n).permutation(np.arange(n) % GROUPS)
+    return np.random.default_rng(n).permutation(np.arange(n) % most)
 
 
 def without_each(figure: Callable[[np.ndarray], np.ndarray], sums: np.ndarray) -> np.ndarray:
@@ -45,7 +45,7 @@ def jackknife(value: float, without: np.ndarray, n: int) -> Interval:
     Args:
         value: The figure, or a difference of two.
         without: The same without each group, `(groups,)`.
-        n: How many rows (or users) there are; their groups are those of `groups_of(n)`.
+        n: How many rows (or users) there are; their groups are those of `groups_of(n, groups)`.
 
     References:
         Busing, Meijer & Van der Leeden (1999), Delete-m jackknife for unequal m.
@@ -55,7 +55,7 @@ def jackknife(value: float, without: np.ndarray, n: int) -> Interval:
     groups = len(without)
     if groups < 2 or not np.isfinite(without).all():
         return math.nan, math.nan
-    shares = n / np.bincount(groups_of(n), minlength=groups)
+    shares = n / np.bincount(groups_of(n, groups))
     pseudo = shares * value - (shares - 1) * without
     error = math.sqrt(float(np.mean((pseudo - pseudo.mean()) ** 2 / (shares - 1))))
     half = float(t.ppf((1 + _LEVEL) / 2, groups - 1)) * error

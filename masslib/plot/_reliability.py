@@ -31,7 +31,7 @@ def reliability(table: np.ndarray, *, ax: Axes | None = None) -> Figure:
 
     Example:
         >>> reliability([[10, 0.25, 0.2], [30, 0.75, 0.7]]).axes[0].get_title("left")
-        'Calibration error: 5.0 % of 40'
+        'Calibration error 5.0 % (40 rows)'
     """
     table = np.asarray(table, float)
     if table.ndim != 2 or table.shape[1] != 3 or not table[:, 0].sum() > 0:
@@ -51,7 +51,7 @@ def reliability(table: np.ndarray, *, ax: Axes | None = None) -> Figure:
             axis.set_major_formatter(percent)
         ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Confidence", ylabel="Accuracy")
         error = float(np.average(np.abs(confidence - accuracy), weights=rows))
-        ax.set_title(f"Calibration error: {100 * error:.1f} % of {rows.sum():,.0f}", pad=24)
+        ax.set_title(f"Calibration error {100 * error:.1f} % ({rows.sum():,.0f} rows)", pad=24)
         key = "dashed: right as often as sure; grey: rows"
         ax.annotate(key, (0, 1), (0, 8), "axes fraction", "offset points", color=GREY, va="bottom")
         if own:
