@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from masslib.selection import fastest as fastest
     from masslib.selection import search as search
     from masslib.selection import sensitivity as sensitivity
+    from masslib.train import evaluate_compiled as evaluate_compiled
     from masslib.train import fit as fit
 
 if "tensorflow" not in sys.modules:  # which reads it once; a choice of the user's stands
@@ -81,6 +82,7 @@ _NAMES = {
     "strategy": "distribute",
     "launch": "launcher",
     "fit": "train",
+    "evaluate_compiled": "train",
     "compress": "compression",
     "Cluster": "compression",
     "Compressed": "compression",
