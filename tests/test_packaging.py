@@ -102,24 +102,84 @@ def test_every_change_is_found(folder, tmp_path):
     (copy / "manifest.json").write_text(said.replace("Not for cheques", "Best for cheques"))
     with pytest.raises(ValueError, match="manifest.json is damaged: its SHA-256"):
         masslib.verify(copy)
-    manifest.write(copy, **manifest_facts(folder) | {"format": "masslib package 2"})
-    with pytest.raises(ValueError, match="has the format 'masslib package 2', and verify of this masslib reads"):
+    manifest.write(copy, **manifest_facts(folder) | {"format": "masslib package 3"})
+    with pytest.raises(ValueError, match="has the format 'masslib package 3', and verify of this masslib reads"):
         masslib.verify(copy)
-    manifest.write_sealed(copy / "manifest.json", {"format": "masslib package 1"})
+    manifest.write_sealed(copy / "manifest.json", {"format": "masslib package 2"})
     with pytest.raises(ValueError, match="manifest.json is no manifest of this kind: it names no files"):
         masslib.verify(copy)
 
 
 def test_other_answers_are_found_even_if_all_checksums_are_right(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
-    with np.load(copy / "probe.npz") as probe:
-        arrays = dict(probe)
-    arrays["tflite"] = arrays["tflite"][::-1]
-    np.savez(copy / "probe.npz", **arrays)
+    with np.load(copy / "golden.npz") as golden:
+        arrays = dict(golden)
     facts = manifest_facts(copy)
+    key = facts["golden"]["outputs"]["tflite"]
+    arrays[key] = arrays[key][::-1]
+    np.savez(copy / "golden.npz", **arrays)
+    with pytest.raises(ValueError, match="golden.npz is missing or was changed"):
+        masslib.packaging.golden(copy)
     manifest.write(copy, **facts)
     with pytest.raises(ValueError, match="float32.tflite is intact, but answers otherwise than when it was packaged"):
         masslib.verify(copy)
+
+
+def test_the_golden_rows_are_those_that_were_passed(model, splits, tmp_path):
+    rows = splits.train[5:8][0]
+    folder = masslib.package(model, tmp_path / "it", splits, formats=["keras"], examples=rows, verbose=False)
+    golden = masslib.packaging.golden(folder)
+    np.testing.assert_array_equal(golden.inputs, rows)
+    np.testing.assert_allclose(golden.outputs["keras"], model(rows), atol=1e-6)
+    assert manifest_facts(folder)["golden"]["rows"] == 3
+    with pytest.raises(FileNotFoundError, match="is not a folder that masslib.package has written"):
+        masslib.packaging.golden(tmp_path / "nothing")
+
+
+def test_golden_rows_of_any_structure_are_kept_without_pickle(tmp_path):
+    from masslib.packaging import Golden, _golden, golden
+
+    inputs = {"ids": np.arange(6).reshape(3, 2), "text": np.array(["a", "bc", "ü"], object)}
+    outputs = {"it": [np.ones((3, 2), "float32"), {"kind": (np.array([True, False, True]),)}]}
+    told = _golden.write(tmp_path, Golden(inputs, outputs))
+    manifest.write(tmp_path, format=_golden.FORMAT, golden=told)
+    read = golden(tmp_path)
+    assert read.inputs["ids"].dtype == "int64" and read.inputs["text"].tolist() == ["a", "bc", "ü"]
+    np.testing.assert_array_equal(read.inputs["ids"], inputs["ids"])
+
+    class Answering:
+        path = "it"
+
+        def __init__(self, kinds, probability=1.0):
+            self.answer = [np.full((3, 2), probability, "float32"), {"kind": (np.array(kinds),)}]
+
+        def predict(self, x):
+            assert x["text"].shape == (3,)
+            return self.answer
+
+    read.check("it", Answering([True, False, True], 1.01))
+    with pytest.raises(ValueError, match=r"it is intact, but answers otherwise .* difference 0.333 of output 1/kind/0"):
+        read.check("it", Answering([True, True, True]))
+    with pytest.raises(ValueError, match="difference 0.5 of output 0; compare the versions"):
+        read.check("it", Answering([True, False, True], 1.5))
+    with pytest.raises(ValueError, match=r"answers 0 \(3, 2\), 1/kind/0 \(1,\), and when it was packaged"):
+        read.check("it", Answering([True]))
+
+
+def test_photos_are_scaled_as_in_the_splits(tmp_path):
+    import tensorflow as tf
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
+    part = data.from_arrays(pixels, [0, 1, 0, 1], classes=["no", "yes"], scale=1)
+    model = models.mlp((8, 8, 1), 2)
+    photo = tf.io.encode_png(pixels[0])[None]
+    for scale, factor in ((None, 1.0), (0.5, 0.5)):
+        splits = data.Splits(part, part, part, ["no", "yes"])
+        folder = masslib.package(model, tmp_path / "it", splits, formats=["saved_model"], scale=scale, verbose=False)
+        classify = tf.saved_model.load(str(folder / "saved_model")).signatures["classify"]
+        answer = classify(images=photo)["probabilities"].numpy()
+        expected = -np.sort(-np.asarray(model(pixels[:1] * np.float32(factor))))
+        np.testing.assert_allclose(answer, expected, atol=1e-6)
 
 
 def manifest_facts(folder):

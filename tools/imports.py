@@ -38,6 +38,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "runtime": ((), ("train", "onnx", "openvino")),
     "formats": ((), ("train",)),
     "measure": ((), ("train",)),
+    "packaging._golden": ((), ()),
     "packaging._verify": ((), ("train",)),
     "export": (("train",), ("train", "onnx", "openvino", "int4", "serving")),
     "__main__": ((), ()),

@@ -23,8 +23,7 @@ from masslib.export._openvino import openvino
 from masslib.export._saved_model import saved_model
 from masslib.export._tflite import Exportable, tflite
 from masslib.formats import metadata
-from masslib.packaging import card, provenance
-from masslib.packaging._verify import FORMAT, PROBE
+from masslib.packaging import _golden, card, provenance
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +43,7 @@ _FORMATS: dict[str, tuple[str, Callable | None, str]] = {
     "openvino": ("float32", openvino, "float32.xml"),
     "openvino-int8": ("int8", openvino, "int8.xml"),
 }
-_PROBES, _EXAMPLES = 16, 64
+_GOLDEN, _EXAMPLES = 16, 64
 
 
 def package(
@@ -56,15 +55,17 @@ def package(
     description: str = "",
     limitations: str = "",
     training: Mapping[str, Any] | None = None,
+    examples: Any = None,
+    scale: float | None = None,
     seed: int = 0,
     verbose: bool = True,
 ) -> Path:
     """Write a model in several formats, measure each file, and write down what its users need to know.
 
-    The folder holds the model files, a `MODEL_CARD.md` for people, a `manifest.json` for programs, and `probe.npz`,
-    some inputs with the answers of every file. The manifest tells the data and their checksum, the training, the
-    versions of the packages, and of each file the metrics on the test split with their intervals, size, latency,
-    SHA-256, and how many rows it takes at once (`batch`; none said: any number).
+    The folder holds the model files, a `MODEL_CARD.md` for people, a `manifest.json` for programs, and `golden.npz`,
+    some inputs with the answers of every file, which `masslib.packaging.golden` reads. The manifest tells the data and
+    their checksum, the training, the versions of the packages, and of each file the metrics on the test split with
+    their intervals, size, latency, SHA-256, and how many rows it takes at once (`batch`; none said: any number).
 
     Args:
         model: A trained Keras 3 model, or a `Compressed` one, which becomes a TFLite file in its own precision.
@@ -77,6 +78,11 @@ def package(
         limitations: What it must not be used for, for the card.
         training: What the training was, such as `{"epochs": 3, "batch_size": 128}`; optimizer and loss are told anyway
             if the model is compiled.
+        examples: Inputs `(n, *input_shape)` to keep with their answers as golden rows: `verify` and the service ask
+            every file for them again. By default the first 16 rows of the test split; pass others if these must not
+            leave the house.
+        scale: What the signature `classify` of a SavedModel multiplies the pixels from 0 to 255 by. By default what the
+            splits multiply theirs by if they keep them as bytes, else 1/255.
         seed: Seed of the choice of calibration rows and of the timed batch.
         verbose: Whether to show progress.
 
@@ -97,7 +103,7 @@ def package(
         >>> model = masslib.models.mlp(splits.input_shape, splits.num_classes)
         >>> folder = package(model, tempfile.mkdtemp() + "/digits", splits, formats=["tflite"], verbose=False)
         >>> sorted(file.name for file in folder.iterdir())
-        ['MODEL_CARD.md', 'float32.tflite', 'manifest.json', 'probe.npz']
+        ['MODEL_CARD.md', 'float32.tflite', 'golden.npz', 'manifest.json']
         >>> masslib.verify(folder)["answers"].tolist()
         ['as when it was packaged']
     """
@@ -108,11 +114,12 @@ def package(
     path = Path(path)
     with replacing(path) as folder:
         folder.mkdir()
-        files = _write(model, network, splits, formats, folder, description, seed, verbose)
-        measured, answers = _measure(files, network, splits, seed, verbose)
-        np.savez(folder / PROBE, x=splits.test[:_PROBES][0], **answers)
+        scale = _scale(splits) if scale is None else scale
+        files = _write(model, network, splits, formats, folder, description, scale, seed, verbose)
+        golden = splits.test[:_GOLDEN][0] if examples is None else examples
+        measured, answers = _measure(files, network, splits, golden, seed, verbose)
         facts = {
-            "format": FORMAT,
+            "format": _golden.FORMAT,
             "name": path.name if not path.name.isdigit() else path.parent.name,
             "description": description,
             "limitations": limitations,
@@ -122,6 +129,7 @@ def package(
             "packages": provenance.versions(),
             "machine": provenance.machine(),
             "models": measured,
+            "golden": _golden.write(folder, _golden.Golden(golden, answers)),
         }
         (folder / card.NAME).write_text(card.text(facts), encoding="utf-8")
         manifest.write(folder, **facts)
@@ -150,6 +158,7 @@ def _write(
     formats: list[str],
     folder: Path,
     description: str,
+    scale: float,
     seed: int,
     verbose: bool,
 ) -> dict[str, Path]:
@@ -164,7 +173,7 @@ def _write(
         small = model
         if precision != "float32":
             small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False)
-        about: dict[str, Any] = {} if write is saved_model else {"description": description or None}
+        about: dict[str, Any] = {"scale": scale} if write is saved_model else {"description": description or None}
         if write is tflite:
             about["batch_size"] = "auto"
         write(small, files[name], labels=labels, example_inputs=splits.test[:_EXAMPLES][0], **about)
@@ -172,15 +181,15 @@ def _write(
 
 
 def _measure(
-    files: dict[str, Path], network: Any, splits: Splits, seed: int, verbose: bool
-) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
-    """What is told of each file, and its answers to the probe."""
+    files: dict[str, Path], network: Any, splits: Splits, golden: Any, seed: int, verbose: bool
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """What is told of each file, and its answers to the golden rows."""
     timed = measure.latencies(files, seed=seed, max_seconds=1.0)
     task, measured, answers = compiled_task(network), {}, {}
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
         with runtime.load(path) as predictor:
             result = evaluate(predictor, splits.test, task=task)
-            answers[name], batch = predictor.predict(splits.test[:_PROBES][0]), predictor.batch
+            answers[name], batch = predictor.predict(golden), predictor.batch
         size = measure.file_size(path)
         measured[name] = {
             "file": path.name,
@@ -194,6 +203,12 @@ def _measure(
             "threads": timed[name].threads,
         }
     return measured, answers
+
+
+def _scale(splits: Splits) -> float:
+    """What turns pixels from 0 to 255 into the inputs of a model: known where the splits keep them as bytes."""
+    rows = splits.test.rows
+    return float(rows.scale) if rows.dtype == np.uint8 else 1 / 255
 
 
 def _rounded(value: float) -> float | None:
