@@ -16,6 +16,10 @@ class Unsuitable(ValueError):
     """A photo that could be decoded, and is not to be."""
 
 
+class TooLarge(Unsuitable):
+    """A photo of too many pixels."""
+
+
 @dataclass(frozen=True)
 class Decoder:
     """How a PNG or JPEG file becomes an array.
@@ -41,7 +45,8 @@ class Decoder:
         than needed is decoded at 1/2, 1/4 or 1/8 (`PIL.Image.Image.draft`), never below twice `image_size`.
 
         Raises:
-            Unsuitable: too many pixels, or an animation.
+            TooLarge: too many pixels.
+            Unsuitable: an animation.
             OSError, SyntaxError and others: what Pillow raises for what it cannot read.
         """
         from PIL import Image, ImageOps
@@ -49,9 +54,7 @@ class Decoder:
         with Image.open(path, formats=self.formats) as image:
             pixels = image.width * image.height
             if pixels > self.max_pixels:
-                raise Unsuitable(
-                    f"too large: {image.width} x {image.height} pixels, at most {self.max_pixels:,} in all"
-                )
+                raise TooLarge(f"too large: {image.width} x {image.height} pixels, at most {self.max_pixels:,} in all")
             # Not for JPEG: the second picture in a phone's file is a preview or a brightness map.
             if image.format != "JPEG" and image.is_animated:
                 raise Unsuitable(f"animated: {image.n_frames} frames")

@@ -99,6 +99,10 @@ class Bins:
             raise ValueError(f"the reference distribution is none: {error!r}; package the model again") from error
         self.size, self.reference = len(counts), np.asarray(counts, np.int64)
 
+    def classes(self) -> dict[str, slice]:
+        """Where the bins of each output of classes stand."""
+        return {name: where for name, (where, _) in self._parts.items() if name.startswith("class")}
+
     def count(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> np.ndarray:
         """Return how many rows fall into each bin `(size,)`."""
         total = np.zeros(self.size, np.int64)

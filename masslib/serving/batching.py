@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -81,7 +82,7 @@ class Batcher:
         """
         if self.waiting + rows > self._queue_limit and self.waiting:
             raise busy("the queue is full", self.waiting * self._row_seconds)
-        now = self._loop.time()
+        now = time.perf_counter()
         item = _Item(inputs, rows, self._loop.create_future(), now, now + timeout)
         self._items.append(item)
         self.waiting += rows
@@ -114,7 +115,7 @@ class Batcher:
 
     def _flush(self) -> None:
         self._scheduled = False
-        start = self._loop.time()
+        start = time.perf_counter()
         items = self._take(start)
         if items:
             if self._thread is None:
@@ -159,7 +160,7 @@ class Batcher:
 
     def _answer(self, items: list[_Item], computed: tuple[Arrays, Arrays], start: float) -> None:
         inputs, outputs = computed
-        took, at = self._loop.time() - start, 0
+        took, at = time.perf_counter() - start, 0
         rows = sum(item.rows for item in items)
         for item in items:
             if not item.future.done():
@@ -177,7 +178,7 @@ class Batcher:
                 item.future.set_exception(error)
                 continue
             try:
-                start = self._loop.time()
+                start = time.perf_counter()
                 self._answer([item], self._compute([item]), start)
             except Exception as own:
                 item.future.set_exception(own)
