@@ -96,6 +96,19 @@ def answered(protocol: str, status: int) -> None:
     _by_status[key].inc()
 
 
+def total() -> int:
+    """Rows that all workers have answered."""
+    return int(
+        sum(
+            sample.value
+            for family in _collected().collect()
+            if family.name == "masslib_batch_rows"
+            for sample in family.samples
+            if sample.name == "masslib_batch_rows_sum"
+        )
+    )
+
+
 def failed(kind: str) -> None:
     """Count an error."""
     _errors.labels(kind).inc()
@@ -110,11 +123,16 @@ def recorded(kept: int, dropped: int) -> None:
 def text(restarts: int) -> tuple[bytes, str]:
     """The metrics of all workers and their content type."""
     _restarts.set(restarts)
-    found = registry
-    if FOLDER in os.environ:
-        found = CollectorRegistry()
-        multiprocess.MultiProcessCollector(found)
-    return generate_latest(found), CONTENT_TYPE_LATEST
+    return generate_latest(_collected()), CONTENT_TYPE_LATEST
+
+
+def _collected() -> CollectorRegistry:
+    """The metrics of all workers, or of this process alone."""
+    if FOLDER not in os.environ:
+        return registry
+    found = CollectorRegistry()
+    multiprocess.MultiProcessCollector(found)
+    return found
 
 
 def forget(pid: int) -> None:

@@ -158,6 +158,7 @@ class Service:
             "ready": self.ready,
             "uptime": round(time.time() - self.started, 1),
             "restarts": self.registry.restarts,
+            "answered": metrics.total(),
             "recording": self.recorder is not None,
             "models": {name: _told(model) for name, model in sorted(self.registry.models.items())},
         }
