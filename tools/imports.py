@@ -38,6 +38,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "_util.quiet": _TRAIN,
     "_util.records": (("serve",), ("serve",)),
     "runtime": ((), ("train", "onnx", "openvino")),
+    "data.records": (("train",), ("train", "serve")),
     "formats": ((), ("train",)),
     "measure": ((), ("train",)),
     "packaging._golden": ((), ()),

@@ -44,7 +44,13 @@ class Recorder:
         self._thread.start()
 
     def keep(self, request_id: str, loaded: Loaded, inputs: Arrays, outputs: Arrays, photo: bytes | None) -> None:
-        """Keep one answer; returns at once."""
+        """Keep the answer to every row; returns at once. Of several, the id ends in `/` and the number of the row."""
+        rows = len(next(iter(inputs.values())))
+        for k in range(rows):
+            one, answer = ({name: x[k : k + 1] for name, x in arrays.items()} for arrays in (inputs, outputs))
+            self._keep(request_id if rows == 1 else f"{request_id}/{k}", loaded, one, answer, photo)
+
+    def _keep(self, request_id: str, loaded: Loaded, inputs: Arrays, outputs: Arrays, photo: bytes | None) -> None:
         first = next(iter(outputs.values()))
         best = int(first[0].argmax()) if first.ndim == 2 and loaded.labels else None
         row = {
