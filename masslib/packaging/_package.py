@@ -14,6 +14,7 @@ from masslib import measure, runtime
 from masslib._util import manifest
 from masslib._util.files import replacing
 from masslib._util.progress import bar
+from masslib._util.structures import flat
 from masslib.compression import Quantize, compress
 from masslib.evaluation import evaluate
 from masslib.evaluation.tasks import compiled_task
@@ -23,7 +24,7 @@ from masslib.export._openvino import openvino
 from masslib.export._saved_model import saved_model
 from masslib.export._tflite import Exportable, tflite
 from masslib.formats import metadata
-from masslib.packaging import _golden, card, provenance
+from masslib.packaging import _golden, card, preprocessing, provenance, reference
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +44,7 @@ _FORMATS: dict[str, tuple[str, Callable | None, str]] = {
     "openvino": ("float32", openvino, "float32.xml"),
     "openvino-int8": ("int8", openvino, "int8.xml"),
 }
-_GOLDEN, _EXAMPLES = 16, 64
+_GOLDEN, _EXAMPLES, _REFERENCE = 16, 64, 2048
 
 
 def package(
@@ -130,6 +131,8 @@ def package(
             "machine": provenance.machine(),
             "models": measured,
             "golden": _golden.write(folder, _golden.Golden(golden, answers)),
+            "preprocessing": preprocessing.describe(splits.test.rows, scale),
+            "reference": _reference(next(iter(files.values())), splits),
         }
         (folder / card.NAME).write_text(card.text(facts), encoding="utf-8")
         manifest.write(folder, **facts)
@@ -203,6 +206,14 @@ def _measure(
             "threads": timed[name].threads,
         }
     return measured, answers
+
+
+def _reference(path: Path, splits: Splits) -> dict[str, Any]:
+    """The distribution of inputs and answers on rows of the validation split, for a service to watch what comes."""
+    spread = np.linspace(0, len(splits.valid) - 1, min(_REFERENCE, len(splits.valid))).astype(int)
+    rows = splits.valid[spread][0]
+    with runtime.load(path) as predictor:
+        return reference.describe(flat(rows), flat(predictor.predict(rows)))
 
 
 def _scale(splits: Splits) -> float:
