@@ -18,6 +18,7 @@ from masslib import runtime
 from masslib._util.checks import check_counts
 from masslib.formats._flops import flops, nonzero
 from masslib.formats.tflite import sparsity, weights
+from masslib.runtime.unpacking import SUFFIX
 
 __all__ = [
     "FileSize",
@@ -100,7 +101,7 @@ def file_size(path: str | os.PathLike[str]) -> FileSize:
 
     Args:
         path: An exported file, or a folder such as a SavedModel, all files of which count. OpenVINO's `.xml` counts
-            together with the `.bin` beside it.
+            together with the `.bin` beside it. A `.packed` file is not gzipped again.
 
     Returns:
         A `FileSize(raw, gzipped)` in bytes.
@@ -123,7 +124,10 @@ def file_size(path: str | os.PathLike[str]) -> FileSize:
     if not files:
         raise ValueError(f"{path} holds no files; expected an exported model")
     sizes = [_sizes(file) for file in files]
-    return FileSize(sum(raw for raw, _ in sizes), sum(gzipped for _, gzipped in sizes))
+    raw = sum(raw for raw, _ in sizes)
+    if path.suffix == SUFFIX:  # travels as it is
+        return FileSize(raw, raw)
+    return FileSize(raw, sum(gzipped for _, gzipped in sizes))
 
 
 def latency(

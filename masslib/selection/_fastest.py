@@ -23,6 +23,7 @@ from masslib.compression import Quantize, compress
 from masslib.evaluation.tasks import compiled_options
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
+from masslib.export._packed import packed
 from masslib.export._tflite import tflite
 from masslib.selection.judging import quality
 from masslib.selection.metric import Metric, Score
@@ -39,6 +40,9 @@ _CANDIDATES: dict[str, tuple[str, Callable, str, tuple[str, ...]]] = {
     BASELINE: ("float32", tflite, ".tflite", ()),
     "LiteRT dynamic": ("dynamic", tflite, ".tflite", ()),
     "LiteRT int8": ("int8", tflite, ".tflite", ()),
+    "packed float32": ("float32", packed, ".packed", ()),
+    "packed dynamic": ("dynamic", packed, ".packed", ()),
+    "packed int8": ("int8", packed, ".packed", ()),
     "ONNX float32": ("float32", onnx, ".onnx", _ONNX),
     "ONNX int8": ("int8", onnx, ".onnx", _ONNX),
     "OpenVINO float32": ("float32", openvino, ".xml", ("openvino",)),
@@ -103,8 +107,9 @@ def fastest(
 
     Which format is the fastest depends on the network and on the processor, so it is measured and not guessed. The
     candidates are LiteRT in float32, dynamic and int8, ONNX in float32 and int8 (the extra `onnx`), and OpenVINO in
-    float32, bfloat16 and int8 (the extra `openvino`). Their calls take turns. A file that is slower than LiteRT in
-    float32, or loses too much of the metric, is never picked.
+    float32, bfloat16 and int8 (the extra `openvino`); where size is what counts, also the files of LiteRT packed (see
+    `masslib.export.packed`). Their calls take turns. A file that is slower than LiteRT in float32, or loses too much of
+    the metric, is never picked.
 
     Args:
         model: A trained Keras 3 model.
@@ -142,7 +147,7 @@ def fastest(
         raise ValueError(f"max_drop={max_drop!r}: expected a fraction from 0 to 1, 0.001 being a tenth of a point")
     place = Path(folder or tempfile.mkdtemp())
     try:
-        files, skipped = _write(model, splits, place, seed, verbose)
+        files, skipped = _write(model, splits, place, objective, seed, verbose)
         scores = {
             name: metric.score(path, splits.valid, told)
             for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose)
@@ -161,20 +166,22 @@ def fastest(
 
 
 def _write(
-    model: keras.Model, splits: Splits, folder: Path, seed: int, verbose: bool
+    model: keras.Model, splits: Splits, folder: Path, objective: str, seed: int, verbose: bool
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """The files by name, and why others were not made."""
     files: dict[str, Path] = {}
     skipped: dict[str, str] = {}
+    # What is packed is as fast as what is not.
+    candidates = {name: how for name, how in _CANDIDATES.items() if how[1] is not packed or objective == "size"}
     for name, (precision, write, suffix, packages) in bar(
-        _CANDIDATES.items(), title="export", unit="file", visible=verbose
+        candidates.items(), title="export", unit="file", visible=verbose
     ):
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         if missing:
             skipped[name] = f"{missing[0]} is not installed: {extras.command(*missing)}"
             continue
         options: dict[str, Any] = {"example_inputs": splits.valid[:_EXAMPLES][0]}
-        if write is tflite:
+        if write in (tflite, packed):
             options["batch_size"] = "auto"
         if precision == "bfloat16":
             options["compute"] = "bfloat16"
