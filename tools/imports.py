@@ -40,6 +40,8 @@ EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "measure": ((), ("train",)),
     "packaging._verify": ((), ("train",)),
     "export": (("train",), ("train", "onnx", "openvino", "int4", "serving")),
+    "launcher.on_ray": (("train", "ray"), ("train", "ray")),
+    "launcher.on_spark": (("train", "spark"), ("train", "spark")),
     "__main__": ((), ()),
 }
 
