@@ -65,6 +65,8 @@ class Hub:
 
     def close(self) -> None:
         """End all connections, which ends the workers."""
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # or a thread that waits in `accept` would let one more in
         self._server.close()
         with self._lock:
             for link in self._links.values():
@@ -83,16 +85,20 @@ class Hub:
         try:
             connection.sendall(challenge + b"\n")
             link = Link(connection, self.invitation.secret, challenge)
+        except OSError:
+            connection.close()
+            return
+        try:
             rank = link.receive()["rank"]
             with self._lock:
                 if rank in self._links or not 0 <= rank < self._workers:
                     raise ValueError(f"a second worker {rank}")
                 self._links[rank] = link
         except (OSError, ValueError, KeyError, TypeError):  # a stranger, or an engine that starts a task again
-            connection.close()
+            link.close()
             return
         connection.settimeout(None)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.closing(link), contextlib.suppress(OSError, ValueError):
             while True:
                 self.events.put((rank, link.receive()))
         self.events.put((rank, None))
@@ -114,10 +120,13 @@ class Link:
         """
         connection = socket.create_connection((invitation.host, invitation.port), timeout=_HANDSHAKE_SECONDS)
         challenge = b""
-        while not challenge.endswith(b"\n"):  # byte by byte, for what follows belongs to the stream
-            if not (byte := connection.recv(1)):
-                raise ConnectionError("the launching process has hung up")
-            challenge += byte
+        with contextlib.ExitStack() as stack:
+            stack.callback(connection.close)
+            while not challenge.endswith(b"\n"):  # byte by byte, for what follows belongs to the stream
+                if not (byte := connection.recv(1)):
+                    raise ConnectionError("the launching process has hung up")
+                challenge += byte
+            stack.pop_all()
         connection.settimeout(None)
         link = cls(connection, invitation.secret, challenge.removesuffix(b"\n"))
         link.send({"rank": rank})
@@ -152,5 +161,6 @@ class Link:
     def close(self) -> None:
         """Hang up."""
         with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
+            self._connection.shutdown(socket.SHUT_RDWR)  # a thread that waits for the other end goes on
         self._connection.close()
+        self._stream.close()

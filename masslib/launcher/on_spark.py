@@ -71,7 +71,8 @@ class _Job:
         try:
             self._results = dict(stage.mapPartitions(task).collect())
         except Exception as error:  # of the JVM, of Python, of the network: what it says goes into the message
-            self._problem = str(error)
+            told = "\n".join(line for line in str(error).splitlines() if not line.startswith("\tat "))
+            self._problem = f"{told}\nTasks run the Python that PYSPARK_PYTHON names, which needs masslib[train], too."
 
     def problem(self) -> str | None:
         """The error of the stage."""
