@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from masslib._util.extras import needed_by
 from masslib.formats import metadata, schema
 from masslib.formats import tflite as stored
-from masslib.runtime.litert import stored_labels
+from masslib.runtime.litert import LABELS, archived
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +109,7 @@ def _inspection(path: Path, model: Any, content: bytes) -> Inspection:
         inputs=reader.ends(graph.inputs, "inputs"),
         outputs=reader.ends(graph.outputs, "outputs"),
         description=metadata.description_of(model),
-        labels=stored_labels(path),
+        labels=texts[LABELS].splitlines() if LABELS in (texts := archived(path)) else None,
         file_bytes=len(content),
     )
 
