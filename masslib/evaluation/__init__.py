@@ -3,7 +3,7 @@
 Names are imported when they are first used: `evaluate` needs no TensorFlow, `cross_validate` does.
 """
 
-from masslib._util import lazy
+from masslib._util import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,4 +19,4 @@ _NAMES = {
 
 __all__ = list(_NAMES)
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+    __getattr__, __dir__ = attach(__name__, _NAMES)

@@ -3,7 +3,7 @@
 Names are imported when they are first used, so that a program that only loads a file does not wait for the writers.
 """
 
-from masslib._util import lazy
+from masslib._util import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,6 @@ _NAMES = {
 
 __all__ = list(_NAMES)
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(
+    __getattr__, __dir__ = attach(
         __name__, _NAMES, moved=dict.fromkeys(("agreement", "fastest", "package", "verify"), "masslib")
     )

@@ -3,7 +3,7 @@
 They stand above everything that they judge. Names are imported when they are first used.
 """
 
-from masslib._util import lazy
+from masslib._util import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,4 +31,4 @@ _NAMES = {
 
 __all__ = list(_NAMES)
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+    __getattr__, __dir__ = attach(__name__, _NAMES)
