@@ -97,8 +97,7 @@ def test_one_array_in_a_structure_comes_back_in_it(kind, tmp_path):
     model = keras.Model({"image": image}, {"image": L.Dense(2)(image)})
     with export.load(written(model, kind, tmp_path)) as predictor:
         for given in (x, {"image": x}):
-            if isinstance(given, dict):
-                compared(predictor.predict(given), {"image": np.asarray(model({"image": x})["image"])})
+            compared(predictor.predict(given), {"image": np.asarray(model({"image": x})["image"])})
     (tmp_path / "list").mkdir()
     model = keras.Model([image], L.Dense(2)(image))
     with export.load(written(model, kind, tmp_path / "list")) as predictor:

@@ -49,9 +49,9 @@ def converted(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if x.dtype.kind not in "fiub":
         raise TypeError(f"expected an array of numbers, got dtype {x.dtype}")
     if x.dtype == dtype and dtype.kind != "f":
-        return np.ascontiguousarray(x)
+        return np.asarray(x, order="C")
     with np.errstate(invalid="ignore", over="ignore"):
-        changed = np.ascontiguousarray(x, dtype)
+        changed = np.asarray(x, dtype, order="C")
     if x.dtype.kind != "f" and not np.can_cast(x.dtype, dtype):
         _check_same(x, changed)
     if dtype.kind == "f":

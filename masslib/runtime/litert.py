@@ -50,7 +50,7 @@ class LiteRT:
 
 
 class _Graph:
-    """The graph of a signature, run by name; everything is resized and allocated at every call."""
+    """The graph of one of several signatures, run by name; it is resized and allocated at every call."""
 
     def __init__(self, runner: Any, inputs: dict[str, dict], outputs: dict[str, dict]):
         self._runner, self.inputs, self.outputs = runner, inputs, outputs
@@ -65,7 +65,7 @@ class _Graph:
 
 
 class _MainGraph(_Graph):
-    """The first graph of a file, run by number; it is resized only where shapes change."""
+    """The only graph of a file, run by number; it is resized only where shapes change."""
 
     def __init__(self, interpreter: Any, inputs: dict[str, dict], outputs: dict[str, dict]):
         super().__init__(None, inputs, outputs)
@@ -98,17 +98,16 @@ class _MainGraph(_Graph):
 
 def _graphs(interpreter: Any, told: dict[str, Any], path: Path) -> dict[str, _Graph]:
     """The graphs of the signatures, the default one first; of a file without any, its first graph."""
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    main = {(detail["name"], detail["index"]) for detail in (*inputs, *outputs)}
-    runners = {name: interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()}
-    if not runners:
-        ends = [{detail["name"]: detail for detail in side} for side in (inputs, outputs)]
-        return {DEFAULT: _MainGraph(interpreter, *ends)}
+    names = interpreter.get_signature_list()
+    if not names:
+        ends = interpreter.get_input_details(), interpreter.get_output_details()
+        return {DEFAULT: _MainGraph(interpreter, *({detail["name"]: detail for detail in side} for side in ends))}
     graphs = {}
-    for name in ordered(runners, told, path):
-        ends = [runners[name].get_input_details(), runners[name].get_output_details()]
-        first = {(detail["name"], detail["index"]) for side in ends for detail in side.values()} == main
-        graphs[name] = _MainGraph(interpreter, *ends) if first else _Graph(runners[name], *ends)
+    for name in ordered(names, told, path):
+        runner = interpreter.get_signature_runner(name)
+        ends = runner.get_input_details(), runner.get_output_details()
+        # While anything else refers to its inside, as a runner does, the interpreter itself refuses to run.
+        graphs[name] = _MainGraph(interpreter, *ends) if len(names) == 1 else _Graph(runner, *ends)
     return graphs
 
 

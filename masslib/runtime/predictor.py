@@ -38,6 +38,8 @@ class Predictor:
         input_shape: Shape of one example, without the batch; None where any size will do. A structure of shapes.
         output_shape: Shape of one answer, without the batch. A structure of shapes.
         dtype: What the model takes: float32, or whole numbers, booleans, or `object` for strings. A structure of types.
+        by_rows: Whether every input has its rows first. A signature with a position or another state beside its rows is
+            run on all that it is given at once.
         batch: Rows that the file takes at once, for which `predict` pads what it is given; None for any number.
         threads: CPU threads; None for `.keras` files and SavedModels, which use TensorFlow's own setting.
         labels: Names of the outputs, if the file holds them, else None.
@@ -59,8 +61,8 @@ class Predictor:
         self.dtype: Any = mapped(lambda name: self.inputs[name].dtype, told.takes)
         leading = {tensor.shape[:1] for tensor in self.inputs.values()}
         # A state, or a number such as a position, is no row.
-        self._by_rows = len(leading) == 1 and () not in leading
-        self.batch: int | None = leading.pop()[0] if self._by_rows else None
+        self.by_rows: bool = len(leading) == 1 and () not in leading
+        self.batch: int | None = leading.pop()[0] if self.by_rows else None
 
     @property
     def signatures(self) -> dict[str, Predictor]:
@@ -89,8 +91,7 @@ class Predictor:
                 images of masslib). A quantized file takes the same floats; scaling is done here. Whole numbers stay
                 whole numbers if the model takes them. Several inputs come in the structure of the model, or as a dict
                 by the names in `inputs`; keys that it does not know are passed over.
-            batch_size: Rows given to the runtime at once, where the file does not say how many it takes. A signature
-                whose inputs do not all have their rows first, such as one with a position, is run on all at once.
+            batch_size: Rows given to the runtime at once, where the file does not say how many it takes.
 
         Returns:
             Outputs `(n, *output_shape)` in the structure of the model; float32, or what other type they have.
@@ -100,7 +101,7 @@ class Predictor:
             ValueError: If structure or shape does not fit; `x` holds NaN, infinity, or whole numbers that the type of
                 the model cannot hold; the runtime refuses; or the predictor is closed.
         """
-        arrays = {name: self._checked(name, value) for name, value in arranged(x, self._takes).items()}
+        arrays = self.by_name(x)
         check_counts(batch_size=(batch_size, 1))
         rows = self._rows(arrays)
         size = self.batch or batch_size
@@ -113,10 +114,18 @@ class Predictor:
             ]
         return packed(self._joined(parts, rows), self._answers)
 
+    def by_name(self, x: Any) -> dict[str, np.ndarray]:
+        """The arrays of `x`, as `predict` takes it, by the names of the inputs, checked and in the types of the model.
+
+        Raises:
+            TypeError, ValueError: As `predict`.
+        """
+        return {name: self._checked(name, value) for name, value in arranged(x, self._takes).items()}
+
     def _checked(self, name: str, value: Any) -> np.ndarray:
         tensor, array = self.inputs[name], np.asarray(value)
-        wanted = tensor.shape[1:] if self._by_rows else tensor.shape
-        shape = array.shape[1:] if self._by_rows else array.shape
+        wanted = tensor.shape[1:] if self.by_rows else tensor.shape
+        shape = array.shape[1:] if self.by_rows else array.shape
         if shape != wanted or array.ndim != len(tensor.shape):
             self._check_shape(name, array.shape)
         if len(self.inputs) == 1:
@@ -128,7 +137,7 @@ class Predictor:
 
     def _rows(self, arrays: dict[str, np.ndarray]) -> int | None:
         """How many rows all inputs have; None where they are not made of rows."""
-        if not self._by_rows:
+        if not self.by_rows:
             return None
         rows = [len(array) for array in arrays.values()]
         if min(rows) != max(rows):
@@ -167,12 +176,12 @@ class Predictor:
 
     def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
         tensor = self.inputs[name]
-        wanted = ("n", *tensor.shape[1:]) if self._by_rows else tensor.shape
+        wanted = ("n", *tensor.shape[1:]) if self.by_rows else tensor.shape
         fits = len(shape) == len(wanted) and all(
             size in (None, "n", got) for size, got in zip(wanted, shape, strict=True)
         )
         if not fits:
-            hint = "; add a batch dimension: x[None]" if self._by_rows and shape == tensor.shape[1:] else ""
+            hint = "; add a batch dimension: x[None]" if self.by_rows and shape == tensor.shape[1:] else ""
             which = "" if len(self.inputs) == 1 else f" as input {name!r}"
             sizes = ", ".join("any" if size is None else str(size) for size in wanted)
             raise ValueError(f"expected an array of shape ({sizes}){which}, got {shape}{hint}")

@@ -111,7 +111,8 @@ def ordered(names: Iterable[str], told: Mapping[str, Any], path: Path) -> list[s
 def arranged(x: Any, takes: Any) -> dict[str, Any]:
     """What a program passes, by the names of the inputs.
 
-    A dict may name the inputs themselves, whatever the structure; further keys are passed over, as Keras does.
+    A dict may name the inputs themselves, whatever the structure; further keys are passed over, as Keras does. The only
+    input may come as an array.
 
     Args:
         x: Arrays in the structure `takes`; lists and tuples are alike.
@@ -125,6 +126,8 @@ def arranged(x: Any, takes: Any) -> dict[str, Any]:
         ({'a': 1, 'c': 2}, {'a': 1, 'c': 2})
     """
     names = flat(takes)
+    if len(names) == 1 and not isinstance(x, Mapping | list | tuple):
+        return {names[0]: x}
     if isinstance(x, Mapping):
         if isinstance(takes, Mapping) and set(takes) <= set(x):
             return {name: value for key, part in takes.items() for name, value in arranged(x[key], part).items()}
@@ -132,12 +135,9 @@ def arranged(x: Any, takes: Any) -> dict[str, Any]:
             return {name: x[name] for name in names}
     elif isinstance(takes, str):
         return {takes: x}
-    elif isinstance(takes, list | tuple):
-        if isinstance(x, list | tuple) and len(x) == len(takes):
-            pairs = zip(x, takes, strict=True)
-            return {name: value for part, inner in pairs for name, value in arranged(part, inner).items()}
-        if len(names) == 1 and not isinstance(x, list | tuple):
-            return {names[0]: x}
+    elif isinstance(takes, list | tuple) and isinstance(x, list | tuple) and len(x) == len(takes):
+        pairs = zip(x, takes, strict=True)
+        return {name: value for part, inner in pairs for name, value in arranged(part, inner).items()}
     raise ValueError(f"expected {_described(takes)}, got {_kind(x)}")
 
 
