@@ -21,7 +21,7 @@ def flops(path: str | os.PathLike[str], *, example_inputs: Any = None, signature
     into the convolutions anyway. What stands inside of a loop is not counted.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
         example_inputs: Rows of your data in the structure that the model takes, of which the first is counted for.
             Files with open sizes, such as texts of any length, need them, because their work varies.
         signature: Of several signatures, which one; the default one if None.
@@ -43,8 +43,8 @@ def flops(path: str | os.PathLike[str], *, example_inputs: Any = None, signature
         >>> masslib.measure.flops(path) == 2 * (4 * 5 + 5 * 3)
         True
     """
-    model, _ = read(path)
-    graph, shapes = _run(path, model, example_inputs, signature)
+    model, content = read(path)
+    graph, shapes = _run(path, model, content, example_inputs, signature)
     total = 0
     for operator in model.subgraphs[graph].operators:
         count = _COUNTS.get(schema.operator_name(model, operator))
@@ -57,7 +57,7 @@ def nonzero(path: str | os.PathLike[str]) -> int:
     """Count the stored weights and biases of a TFLite file that are not zero.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         The number of weights.
@@ -78,7 +78,7 @@ def nonzero(path: str | os.PathLike[str]) -> int:
 
 
 def _run(
-    path: str | os.PathLike[str], model: Any, example_inputs: Any, signature: str | None
+    path: str | os.PathLike[str], model: Any, content: bytes, example_inputs: Any, signature: str | None
 ) -> tuple[int, dict[int, tuple[int, ...]]]:
     """The graph of a signature, and the shapes of its tensors for one example; run, for some are known only then."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -90,7 +90,7 @@ def _run(
         arrays = _one(predictor, example_inputs, path)
     # The fast kernels hide tensors.
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=plain)
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=plain)
     graphs = {entry.signatureKey.decode(): int(entry.subgraphIndex) for entry in model.signatureDefs or ()}
     if predictor.signature in graphs:
         run = interpreter.get_signature_runner(predictor.signature)

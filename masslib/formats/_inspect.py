@@ -74,7 +74,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     """Look inside a TFLite file, whoever wrote it: operators, precision, bytes and sparsity by layer.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         An `Inspection`.
@@ -105,7 +105,7 @@ def _inspection(path: Path, model: Any, content: bytes) -> Inspection:
     with needed_by("masslib.export.inspect"):
         import pandas as pd
 
-    texts = archived(path)
+    texts = archived(path, content)
     entries = {entry.signatureKey.decode(): entry for entry in model.signatureDefs or ()}
     names = ordered(entries, stored_signatures(texts.get(STRUCTURES), path), path) if entries else [DEFAULT]
     columns = ["layer", "op", "output", "activations", "weights", "values", "zeros", "bytes"]
@@ -125,7 +125,7 @@ def _inspection(path: Path, model: Any, content: bytes) -> Inspection:
         signatures=ends,
         description=metadata.description_of(model),
         labels=texts[LABELS].splitlines() if LABELS in texts else None,
-        file_bytes=len(content),
+        file_bytes=path.stat().st_size,
     )
 
 

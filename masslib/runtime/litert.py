@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from masslib.runtime.arrays import dtype_of, plain, sizes
 from masslib.runtime.signature import DEFAULT, SIGNATURES, Tensor, ordered, signature, stored
-from masslib.runtime.trial import check_tflite
+from masslib.runtime.unpacking import checked
 
 LABELS, STRUCTURES = "labels.txt", f"{SIGNATURES}.json"
 """Files of the archive that may follow the model in its file."""
@@ -21,15 +22,16 @@ class LiteRT:
     format = "tflite"
 
     def __init__(self, path: Path, threads: int):
-        check_tflite(path)
+        content = checked(path)
         from ai_edge_litert.interpreter import Interpreter
 
         self.threads = threads
-        texts = archived(path)
+        texts = archived(path, content)
         self.labels = texts[LABELS].splitlines() if LABELS in texts else None
         told = stored(texts.get(STRUCTURES), path)
         try:
-            interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            model = {"model_path": str(path)} if content is None else {"model_content": content}
+            interpreter = Interpreter(**model, num_threads=threads)
             self._graphs = _graphs(interpreter, told, path)
             self.signatures = {
                 name: signature(
@@ -120,17 +122,22 @@ def _tensors(details: dict[str, dict], what: str, path: Path) -> dict[str, Tenso
     return found
 
 
-def archived(path: Path) -> dict[str, str]:
-    """Read the labels and structures of the archive that TFLite metadata appends to the file, by name."""
-    with open(path, "rb") as file:
-        file.seek(-min(_ARCHIVE_END, path.stat().st_size), 2)
+def archived(path: Path, content: bytes | None = None) -> dict[str, str]:
+    """Read the labels and structures of the archive that TFLite metadata appends to the file, by name.
+
+    Args:
+        path: The file.
+        content: Its bytes, of one that was packed.
+    """
+    with open(path, "rb") if content is None else io.BytesIO(content) as file:
+        file.seek(-min(_ARCHIVE_END, file.seek(0, 2)), 2)
         if not file.read().startswith(b"PK\5\6"):
             return {}
     import zipfile  # only for files that need it
 
     found = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
             for name in {LABELS, STRUCTURES} & set(archive.namelist()):
                 found[name] = archive.read(name).decode()
     except (UnicodeDecodeError, zipfile.BadZipFile):  # files of others may hold something else
