@@ -16,7 +16,6 @@ from masslib._util.quiet import quiet
 from masslib.compression.tfmot import support
 from masslib.evaluation import evaluate
 from masslib.evaluation.tasks import compiled_task
-from masslib.graph.checks import check_one_input
 from masslib.graph.copying import copied
 from masslib.graph.nodes import named_layers
 
@@ -143,7 +142,6 @@ def sensitivity(
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras 3 model, got {type(model).__name__}; of a Compressed pass its .model")
     copy = copied(model)
-    check_one_input(copy)
     kernels = _kernels(copy, technique, layers)
     judge = _Judge(copy, split, batch_size, compiled_task(model))
     baseline, rows = judge.accuracy(), {}
@@ -170,10 +168,12 @@ class _Judge:
         self._run = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
         self._split, self._batch_size, self._task = split, batch_size, task
 
-    def predict(self, x: np.ndarray, batch_size: int) -> np.ndarray:
+    def predict(self, x: Any, batch_size: int) -> Any:
+        starts = range(0, len(keras.tree.flatten(x)[0]), batch_size)
         # Quiet, because TensorFlow takes one function per model for one that is traced again and again.
         with quiet():
-            return np.concatenate([self._run(x[i : i + batch_size]).numpy() for i in range(0, len(x), batch_size)])
+            parts = [self._run(keras.tree.map_structure(lambda it, i=i: it[i : i + batch_size], x)) for i in starts]
+        return keras.tree.map_structure(lambda *found: np.concatenate(found), *parts)
 
     def accuracy(self) -> float:
         result = evaluate(self, self._split, batch_size=self._batch_size, task=self._task)
