@@ -27,7 +27,7 @@ MIN_SHARE = 0.01
 _KERNELS = ("kernel", "pointwise_kernel", "depthwise_kernel", "embeddings")
 # What TFMOT's quantization-aware activations know; the rest has no quantized form.
 _ACTIVATIONS = {"linear", "relu", "softmax", "sigmoid", "tanh", "swish", "gelu"}
-PRESERVABLE = ("Conv2D", "Dense")
+PRESERVABLE = ("Conv2D", "Dense", *own_kinds.LIKE_DENSE)
 """Layers whose zeros and clusters TFMOT can keep while it trains them for quantization."""
 
 _FACTORIZABLE = ("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D")
