@@ -96,6 +96,7 @@ class Load:
                     connection.connect()
             except ConnectionError as error:  # nobody listens: nothing was lost
                 self.ended.append(repr(error))
+                connection.close()
                 return
             try:
                 connection.request("POST", f"/v2/models/{NAME}/infer", bodies[i])
@@ -115,7 +116,10 @@ class Load:
                     connection = None
             except Exception as error:
                 self.failed.append(repr(error))
+                connection.close()
                 connection = None
+        if connection is not None:
+            connection.close()
 
     def __enter__(self):
         for thread in self._threads:
@@ -399,7 +403,7 @@ def test_a_spoilt_version_never_serves_and_says_why(packages, root, tmp_path, sp
         assert list(server.status()["models"][NAME]["versions"]) == ["1"]
         shutil.rmtree(root / NAME / "2")
         put(packages[2], root, 2)
-        server.wait(NAME, 2)
+        _until(lambda: "2" in server.status()["models"][NAME]["versions"])
 
 
 def test_canary_shadow_and_labels(packages, root):

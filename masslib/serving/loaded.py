@@ -103,10 +103,12 @@ class Loaded:
             Unsuitable: If it is an animation.
             Exception: What Pillow raises for what it cannot read.
         """
+        from PIL import Image  # only where there are photos
+
         decode = replace(self.decoder, max_pixels=max_pixels)  # type: ignore[type-var]
         try:
             array = decode(io.BytesIO(data))
-        except TooLarge:
+        except (TooLarge, Image.DecompressionBombError):  # Pillow's own, for sizes beyond any sense
             return None
         return array[None].astype(np.float32) * self.scale
 
