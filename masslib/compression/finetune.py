@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -17,6 +18,7 @@ from masslib._util import progress
 from masslib._util.quiet import quiet, quiet_logger
 from masslib.compression.step import Training
 from masslib.graph.compiled import compile_config, own_losses
+from masslib.graph.structures import inputs_in_order, outputs_in_order
 from masslib.train import fit
 from masslib.train.feed import labels_like
 from masslib.train.validation import has_plain_metrics, make_metrics
@@ -51,13 +53,15 @@ class Tuner:
 
     def compile(self, twin: tf_keras.Model, learning_rate: float | None = None) -> None:
         """Compile `twin` in place, as the model was, for the labels of the data."""
-        found = {np.ndim(labels) for labels in keras.tree.flatten(self.data.y)}
-        ndim = found.pop() if len(found) == 1 else None
-        bridge.compile_like(twin, self.model, learning_rate=learning_rate, label_ndim=ndim)
+        _, labels, *_ = self.data[:1]
+        ndims = None if labels is None else [np.ndim(array) for array in outputs_in_order(self.model, labels)]
+        bridge.compile_like(twin, self.model, learning_rate=learning_rate, label_ndim=ndims)
 
     def fit(self, twin: tf_keras.Model, training: Training, callbacks: list[Any] | None = None) -> None:
         """Compile and fine-tune `twin` in place."""
-        batches = self._batches(training)  # not in quiet(), for it tells of rows left out
+        batches = self._batches(training).map(
+            partial(self._suited, twin)
+        )  # not in quiet(), for it tells of rows left out
         self.compile(twin, training.learning_rate)
         self._make_variables(twin, batches)
         # tf_keras warns of kernels without gradients, which TFMOT computes from the centroids.
@@ -84,6 +88,22 @@ class Tuner:
         # TensorFlow advises against tracing anew, but every step of a recipe has another model to trace.
         with self._progress(training, keras.callbacks.Callback) as watcher, quiet_logger():
             fit(model, self._batches(training), verbose=0, callbacks=[watcher])
+
+    def sample(self, twin: tf_keras.Model, batches: int) -> list[tuple[Any, ...]]:
+        """Return some random batches, as a twin takes them: the inputs, and what else its loss needs."""
+        rows = self.data.sample(min(batches * self.batch_size, len(self.data)), seed=self.seed)
+        starts = range(0, len(rows), self.batch_size)
+        return [self._suited(twin, *rows[start : start + self.batch_size]) for start in starts]
+
+    def _suited(self, twin: tf_keras.Model, x: Any, y: Any = None, weights: Any = None) -> tuple[Any, ...]:
+        """Number inputs and outputs, which have other names in a twin."""
+        inputs = inputs_in_order(self.model, x)
+        batch = [tuple(inputs) if len(inputs) > 1 else inputs[0]]
+        for part in (y, weights):
+            if keras.tree.is_nested(part):
+                part = bridge.like_outputs(twin, outputs_in_order(self.model, part))
+            batch.append(part)
+        return tuple(part for part in batch if part is not None)
 
     def _batches(self, training: Training) -> tf.data.Dataset:
         """All batches of a step of the recipe, as one epoch."""

@@ -19,7 +19,7 @@ def flops(path: str | os.PathLike[str]) -> int:
     into the convolutions anyway. What stands inside of a loop is not counted.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         The number of operations.
@@ -37,8 +37,8 @@ def flops(path: str | os.PathLike[str]) -> int:
         >>> masslib.measure.flops(path) == 2 * (4 * 5 + 5 * 3)
         True
     """
-    model, _ = read(path)
-    shapes, total = _shapes(path), 0
+    model, content = read(path)
+    shapes, total = _shapes(path, content), 0
     for operator in model.subgraphs[0].operators:
         count = _COUNTS.get(schema.operator_name(model, operator))
         if count is not None:
@@ -50,7 +50,7 @@ def nonzero(path: str | os.PathLike[str]) -> int:
     """Count the stored weights and biases of a TFLite file that are not zero.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         The number of weights.
@@ -70,13 +70,13 @@ def nonzero(path: str | os.PathLike[str]) -> int:
     return int((sizes * (1 - table["zeros"])).round().sum())
 
 
-def _shapes(path: str | os.PathLike[str]) -> dict[int, tuple[int, ...]]:
+def _shapes(path: str | os.PathLike[str], content: bytes) -> dict[int, tuple[int, ...]]:
     """The shape of every tensor for one example; run, because some are known only then."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     # The fast kernels hide tensors.
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=plain)
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=plain)
     for entry in interpreter.get_input_details():
         if (entry["shape_signature"][1:] < 0).any():
             raise ValueError(

@@ -69,7 +69,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     """Look inside a TFLite file, whoever wrote it: operators, precision, bytes and sparsity by layer.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         An `Inspection`.
@@ -109,8 +109,8 @@ def _inspection(path: Path, model: Any, content: bytes) -> Inspection:
         inputs=reader.ends(graph.inputs, "inputs"),
         outputs=reader.ends(graph.outputs, "outputs"),
         description=metadata.description_of(model),
-        labels=stored_labels(path),
-        file_bytes=len(content),
+        labels=stored_labels(path, content),
+        file_bytes=path.stat().st_size,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from masslib._util.extras import needed_by
 from masslib.formats import schema
-from masslib.runtime.trial import check_tflite
+from masslib.runtime.unpacking import checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def sparsity(path: str | os.PathLike[str]) -> pd.DataFrame:
     it, or that is quantized per channel, keeps its clusters within each output channel.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         One row per tensor of weights or biases, indexed by its name. Columns: `shape` (in the order of TFLite, that is
@@ -61,7 +61,7 @@ def weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every stored weight tensor of a TFLite file, as the numbers that it stands for.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         Name -> float32 array, in the order and with the names and shapes of `sparsity`. Quantized weights are
@@ -110,7 +110,7 @@ def _numbers(tensor: Any, dtype: str, data: np.ndarray, path: str | os.PathLike[
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Any, bytes]:
-    """The unpacked model of a TFLite file (`schema_py_generated.ModelT`) and the bytes of the file.
+    """The tables of a TFLite file, packed or not (`schema_py_generated.ModelT`), and its bytes.
 
     Raises:
         FileNotFoundError: If nothing lies at `path`.
@@ -119,8 +119,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Any, bytes]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; export a model there first")
-    check_tflite(path)
-    content = path.read_bytes()
+    content = checked(path) or path.read_bytes()
     try:
         return schema.unpacked(content), content
     except Exception as error:  # whatever damaged offsets make the generated reader raise

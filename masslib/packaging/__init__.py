@@ -1,6 +1,6 @@
 """A model in one folder with everything that its users need to know, and the proof that the folder is whole."""
 
-from masslib._util import lazy
+from masslib._util import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,4 +18,4 @@ _NAMES = {
 
 __all__ = list(_NAMES)
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+    __getattr__, __dir__ = attach(__name__, _NAMES)

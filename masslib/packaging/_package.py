@@ -21,6 +21,7 @@ from masslib.evaluation.tasks import compiled_task
 from masslib.export import preflight
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
+from masslib.export._packed import packed
 from masslib.export._saved_model import saved_model
 from masslib.export._tflite import Exportable, tflite
 from masslib.formats import metadata
@@ -39,6 +40,9 @@ _FORMATS: dict[str, tuple[str, Callable | None, str]] = {
     "tflite-float16": ("float16", tflite, "float16.tflite"),
     "tflite-dynamic": ("dynamic", tflite, "dynamic.tflite"),
     "tflite-int8": ("int8", tflite, "int8.tflite"),
+    "packed": ("float32", packed, "float32.packed"),
+    "packed-dynamic": ("dynamic", packed, "dynamic.packed"),
+    "packed-int8": ("int8", packed, "int8.packed"),
     "onnx": ("float32", onnx, "float32.onnx"),
     "onnx-int8": ("int8", onnx, "int8.onnx"),
     "openvino": ("float32", openvino, "float32.xml"),
@@ -73,8 +77,9 @@ def package(
         path: The folder to make; one that `package` made is replaced once the new one is whole.
         splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
         formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-float16"`, `"tflite-dynamic"`,
-            `"tflite-int8"`, and with the extras `"onnx"`, `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default
-            `keras`, `saved_model`, `tflite` and `tflite-dynamic`; of a `Compressed` model `tflite`.
+            `"tflite-int8"`, `"packed"`, `"packed-dynamic"`, `"packed-int8"`, and with the extras `"onnx"`,
+            `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default `keras`, `saved_model`, `tflite` and
+            `tflite-dynamic`; of a `Compressed` model `tflite`, beside which `packed` is possible.
         description: What the model is for, for the card and the files.
         limitations: What it must not be used for, for the card.
         training: What the training was, such as `{"epochs": 3, "batch_size": 128}`; optimizer and loss are told anyway
@@ -145,11 +150,11 @@ def _checked(formats: Sequence[str] | None, compressed: bool) -> list[str]:
     unknown = [name for name in formats if name not in _FORMATS]
     if isinstance(formats, str) or not formats or unknown:
         raise ValueError(f"formats={formats!r}: expected a list of some of {', '.join(_FORMATS)}")
-    wrong = [name for name in formats if name != "tflite"]
+    wrong = [name for name in formats if name not in ("tflite", "packed")]
     if compressed and wrong:
         raise ValueError(
-            f"formats={list(formats)}: a Compressed model has its own precision and becomes one file, 'tflite'; for "
-            f"{wrong} pass the Keras model"
+            f"formats={list(formats)}: a Compressed model has its own precision and becomes a file 'tflite' or "
+            f"'packed'; for {wrong} pass the Keras model"
         )
     return list(dict.fromkeys(formats))
 
@@ -169,7 +174,7 @@ def _write(
     files = {}
     for name in bar(formats, title="export", unit="file", visible=verbose):
         precision, write, file = _FORMATS[name]
-        files[name] = folder / (file if network is model else f"{model.precision}.tflite")
+        files[name] = folder / (file if network is model else file.replace("float32", model.precision))
         if write is None:
             model.save(files[name])
             continue
@@ -177,7 +182,7 @@ def _write(
         if precision != "float32":
             small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False)
         about: dict[str, Any] = {"scale": scale} if write is saved_model else {"description": description or None}
-        if write is tflite:
+        if write in (tflite, packed):
             about["batch_size"] = "auto"
         write(small, files[name], labels=labels, example_inputs=splits.test[:_EXAMPLES][0], **about)
     return files

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 
 from masslib.runtime.arrays import dtype_of, only, plain, sizes
-from masslib.runtime.trial import check_tflite
+from masslib.runtime.unpacking import checked
 
 _ARCHIVE_END = 22  # bytes of the record that ends a zip archive without a comment
 
@@ -16,13 +17,14 @@ class LiteRT:
     format = "tflite"
 
     def __init__(self, path: Path, threads: int):
-        check_tflite(path)
+        content = checked(path)
         from ai_edge_litert.interpreter import Interpreter
 
         self._path, self.threads = path, threads
-        self.labels = stored_labels(path)
+        self.labels = stored_labels(path, content)
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            model = {"model_path": str(path)} if content is None else {"model_content": content}
+            self._interpreter = Interpreter(**model, num_threads=threads)
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
             self._input, self._output = only(inputs, "inputs", path), only(outputs, "outputs", path)
             self.batch, *shape = sizes(self._input["shape_signature"])
@@ -47,16 +49,21 @@ class LiteRT:
         return _dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
 
 
-def stored_labels(path: Path) -> list[str] | None:
-    """Read `labels.txt` of the archive that TFLite metadata appends to the file; None if there is none."""
-    with open(path, "rb") as file:
-        file.seek(-min(_ARCHIVE_END, path.stat().st_size), 2)
+def stored_labels(path: Path, content: bytes | None = None) -> list[str] | None:
+    """Read `labels.txt` of the archive that TFLite metadata appends to the file; None if there is none.
+
+    Args:
+        path: The file.
+        content: Its bytes, of one that was packed.
+    """
+    with open(path, "rb") if content is None else io.BytesIO(content) as file:
+        file.seek(-min(_ARCHIVE_END, file.seek(0, 2)), 2)
         if not file.read().startswith(b"PK\5\6"):
             return None
     import zipfile  # only for files that need it
 
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
             return archive.read("labels.txt").decode().splitlines()
     except (KeyError, UnicodeDecodeError, zipfile.BadZipFile):  # files of others may hold something else
         return None

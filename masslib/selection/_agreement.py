@@ -11,8 +11,7 @@ import pandas as pd
 
 from masslib.data.subset import class_numbers
 from masslib.evaluation.outputs import outputs_and_labels
-from masslib.evaluation.scores import are_probabilities
-from masslib.evaluation.tasks import class_indices, compiled_task
+from masslib.evaluation.tasks import are_probabilities, class_indices, compiled_task
 
 if TYPE_CHECKING:
     from masslib.data import Subset
