@@ -47,6 +47,8 @@ EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "packaging._verify": ((), ("train",)),
     "export": (("train",), ("train", "onnx", "openvino", "int4", "serving")),
     "serving": (("serve",), ("serve", "ray")),
+    "launcher.on_ray": (("train", "ray"), ("train", "ray")),
+    "launcher.on_spark": (("train", "spark"), ("train", "spark")),
     "__main__": ((), ()),
 }
 

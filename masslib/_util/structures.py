@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 _DEEPEST = 32
 
@@ -65,3 +68,43 @@ def decoded(value: Any, depth: int = 0) -> Any:
             several = [decoded(part, depth + 1) for part in parts]
             return several if kind == "list" else tuple(several)
     raise ValueError(f"{str(value)[:80]} is no structure of names")
+
+
+def kept(structure: Any, prefix: str = "") -> tuple[Any, dict[str, np.ndarray]]:
+    """The arrays of a structure as `np.savez` takes them, and what JSON is to tell of their places.
+
+    Strings get one length, because NumPy pickles objects.
+
+    Example:
+        >>> kept({"a": np.zeros(2), "b": (np.ones(1),)})[0]
+        {'dict': {'a': '0', 'b': {'tuple': ['1']}}}
+    """
+    arrays: dict[str, np.ndarray] = {}
+
+    def keep(value: Any) -> str:
+        key = f"{prefix}{len(arrays)}"
+        arrays[key] = without_objects(np.asarray(value))
+        return key
+
+    return encoded(mapped(keep, structure)), arrays
+
+
+def read(path: Path, told: Any) -> Any:
+    """The structure whose arrays `kept` has put into an `.npz` file.
+
+    Raises:
+        ValueError: If the file has others.
+    """
+    names = decoded(told)
+    with np.load(path, allow_pickle=False) as arrays:
+        missing = set(flat(names)) - set(arrays.files)
+        if missing:
+            raise ValueError(f"{path} does not hold {', '.join(sorted(missing))}; make or copy it again")
+        return mapped(arrays.__getitem__, names)
+
+
+def without_objects(array: np.ndarray) -> np.ndarray:
+    """Strings of one length instead of objects."""
+    if array.dtype.kind != "O":
+        return array
+    return array.astype("S" if any(isinstance(value, bytes) for value in array.flat) else "U")

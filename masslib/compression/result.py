@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
 import weakref
@@ -16,7 +15,7 @@ import keras
 import numpy as np
 import tf_keras
 
-from masslib._util import manifest
+from masslib._util import manifest, structures
 from masslib._util.files import replacing
 from masslib._util.messages import first_paragraph
 from masslib._util.quiet import quiet
@@ -25,16 +24,15 @@ from masslib.bridge.translate import register
 from masslib.compression import steps
 from masslib.compression.step import Step
 from masslib.compression.tfmot.schemes import by_role, quantize_scope
-from masslib.data.rows import nested
 from masslib.export._tflite import tflite
 from masslib.graph.layers import is_own, why_not_written
 from masslib.graph.nodes import named_layers
 from masslib.runtime import Predictor, load
 
-_FORMAT = "masslib compressed model 1"
+_FORMAT = "masslib compressed model 2"
 # TFMOT's layers do not survive the formats that hold architecture and weights together.
 _MODEL, _ARCHITECTURE, _WEIGHTS = "model.keras", "tf_keras.json", "tf_keras.npz"
-_ROWS, _ROW = "calibration.npz", "calibration.npy"
+_ROWS = "calibration.npz"
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Compressed:
         steps: The recipe that made it.
         skipped: Layers that a step left alone, with the reason.
         precision: Precision of the TFLite file that `masslib.export.tflite` will write.
-        calibration: Rows `(n, *input_shape)` that calibrate it, if it needs any; a dict or tuple of several inputs.
+        calibration: Rows `(n, *input_shape)` that calibrate it, if it needs any, in the structure of the inputs.
     """
 
     model: Any
@@ -62,11 +60,11 @@ class Compressed:
         So `masslib.evaluate(compressed, data)` tells the accuracy of what will be deployed, rounding included.
 
         Args:
-            x: Inputs `(n, *input_shape)`, or a dict, list or tuple of several.
+            x: Inputs `(n, *input_shape)`, in the structure of the model.
             batch_size: Rows at once.
 
         Returns:
-            Outputs `(n, *output_shape)`, float32; of several outputs the structure of the model.
+            Outputs `(n, *output_shape)`, in the structure of the model; floats are float32.
 
         Raises:
             ValueError: As `masslib.export.tflite`, and if the inputs do not fit.
@@ -152,7 +150,6 @@ def _write(compressed: Compressed, path: str | os.PathLike[str]) -> None:
         "steps": [{"step": type(step).__name__, **step.settings()} for step in compressed.steps],
         "skipped": compressed.skipped,
         "precision": compressed.precision,
-        "calibrated": _numbered(compressed.calibration),
     }
     with replacing(path) as folder:
         folder.mkdir()
@@ -164,8 +161,8 @@ def _write(compressed: Compressed, path: str | os.PathLike[str]) -> None:
             (folder / _ARCHITECTURE).write_text(architecture)
             np.savez(folder / _WEIGHTS, **{name: value.numpy() for name, value in _variables(compressed.model)})
         if compressed.calibration is not None:
-            fields = keras.tree.flatten(compressed.calibration)
-            np.savez(folder / _ROWS, **{str(number): array for number, array in enumerate(fields)})
+            facts["calibration"], arrays = structures.kept(compressed.calibration)
+            np.savez(folder / _ROWS, **arrays)
         manifest.write(folder, **facts)
 
 
@@ -182,24 +179,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         "steps": tuple(_step(settings, folder) for settings in facts["steps"]),
         "skipped": facts["skipped"],
         "precision": facts["precision"],
-        "calibration": _rows(folder, facts["calibrated"]),
+        "calibration": structures.read(folder / _ROWS, facts["calibration"]) if "calibration" in facts else None,
     }
-
-
-def _numbered(rows: Any) -> Any:
-    """Return the structure of calibration rows, a number in the place of each array; None without rows."""
-    count = itertools.count()
-    return None if rows is None else keras.tree.map_structure(lambda _: next(count), rows)
-
-
-def _rows(folder: Path, structure: Any) -> Any:
-    """Read calibration rows; `structure` is what was written of `_numbered`, True or False in older folders."""
-    if structure is True:
-        return np.load(folder / _ROW, allow_pickle=False)
-    if structure is None or structure is False:
-        return None
-    with np.load(folder / _ROWS, allow_pickle=False) as arrays:
-        return nested(lambda number: arrays[str(number)], structure)
 
 
 def _load_keras(folder: Path) -> Any:
