@@ -63,32 +63,31 @@ def fastapi(path: str, port: int) -> None:
 
 
 def litserve(path: str, port: int) -> None:
-    import litserve
-    from fastapi import UploadFile
+    # Its workers are spawned, so the classes have to stand in a module.
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import os, litserve, numpy as np
+from fastapi import UploadFile
+from _rivals import Model
 
-    class Tensors(litserve.LitAPI):
-        def setup(self, device):
-            self.model = Model(path)
+class Tensors(litserve.LitAPI):
+    def setup(self, device): self.model = Model({path!r})
+    def decode_request(self, request): return np.asarray(request["instances"], np.float32)
+    def predict(self, x): return self.model.predict(x)
+    def encode_response(self, output): return {{"predictions": output.tolist()}}
 
-        def decode_request(self, request):
-            return np.asarray(request["instances"], np.float32)
+class Photos(Tensors):
+    def decode_request(self, request: UploadFile): return request.file.read()
+    def predict(self, data): return self.model.photo(data)
 
-        def predict(self, x):
-            return self.model.predict(x)
-
-        def encode_response(self, output):
-            return {"predictions": output.tolist()}
-
-    class Photos(Tensors):
-        def decode_request(self, request: UploadFile):
-            return request.file.read()
-
-        def predict(self, data):
-            return self.model.photo(data)
-
+if __name__ == "__main__":
     api = Photos(api_path="/photo") if os.environ.get("PHOTOS") else Tensors(api_path="/predict")
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=port, num_api_servers=1, generate_client_file=False, log_level="warning")
+    server.run(host="127.0.0.1", port={port}, num_api_servers=1, generate_client_file=False, log_level="warning")
+"""
+    file = Path(tempfile.mkdtemp(), "rival.py")
+    file.write_text(code, encoding="utf-8")
+    os.execv(sys.executable, [sys.executable, str(file)])
 
 
 def bentoml(path: str, port: int) -> None:
