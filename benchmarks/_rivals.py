@@ -6,7 +6,6 @@ Each answers a tensor of numbers as JSON and a photo as PNG, with one process an
 the Python of an environment that holds the server.
 """
 
-import asyncio
 import io
 import os
 import sys
@@ -117,41 +116,35 @@ class Service:
 
 
 def mlserver(path: str, port: int) -> None:
-    import mlserver
-    from mlserver import types
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import base64, mlserver, numpy as np
+from mlserver import types
+from _rivals import Model
 
-    class Runtime(mlserver.MLModel):
-        async def load(self) -> bool:
-            self.model = Model(path)
-            return True
+class Runtime(mlserver.MLModel):
+    async def load(self) -> bool:
+        self.model = Model({path!r})
+        return True
 
-        async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
-            entry = payload.inputs[0]
-            if entry.datatype == "BYTES":
-                data = entry.data.root[0]
-                import base64
-
-                y = self.model.photo(base64.b64decode(data))
-            else:
-                y = self.model.predict(np.asarray(entry.data.root, np.float32).reshape(entry.shape))
-            output = types.ResponseOutput(
-                name="output", shape=list(y.shape), datatype="FP32", data=types.TensorData(root=y.ravel().tolist())
-            )
-            return types.InferenceResponse(model_name=self.name, outputs=[output])
-
-    sys.modules["rival"] = type(sys)("rival")
-    sys.modules["rival"].Runtime = Runtime  # type: ignore[attr-defined]
+    async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
+        entry = payload.inputs[0]
+        if entry.datatype == "BYTES":
+            y = self.model.photo(base64.b64decode(entry.data.root[0]))
+        else:
+            y = self.model.predict(np.asarray(entry.data.root, np.float32).reshape(entry.shape))
+        data = types.TensorData(root=y.ravel().tolist())
+        output = types.ResponseOutput(name="output", shape=list(y.shape), datatype="FP32", data=data)
+        return types.InferenceResponse(model_name=self.name, outputs=[output])
+"""
     folder = Path(tempfile.mkdtemp())
+    (folder / "rival.py").write_text(code, encoding="utf-8")
     ports = f'"http_port": {port}, "grpc_port": {port + 1}, "metrics_port": {port + 2}'
     (folder / "settings.json").write_text(f'{{"host": "127.0.0.1", {ports}, "parallel_workers": 0, "debug": false}}')
     (folder / "model-settings.json").write_text('{"name": "rival", "implementation": "rival.Runtime"}')
-    from mlserver.cli.serve import load_settings
-
-    async def run() -> None:
-        settings, models = await load_settings(str(folder))
-        await mlserver.MLServer(settings).start(models)
-
-    asyncio.run(run())
+    command = Path(sys.executable).with_name("mlserver")
+    os.environ["PYTHONPATH"] = str(folder)
+    os.execv(command, [str(command), "start", str(folder)])
 
 
 def ray(path: str, port: int) -> None:

@@ -1,8 +1,9 @@
 """The service beside LitServe, BentoML, MLServer, FastAPI and Ray Serve: the same TFLite file, in turns, in one run.
 
 The server runs on the first core, the load on the second. Requests are a tensor and a PNG photo, on 1, 8 and 64
-connections; tensors are JSON, for masslib and MLServer those of the Open Inference Protocol. Rivals run where their
-Python is named: RIVALS=/path/to/python for the first, MLSERVER=/path/to/python, which needs packages of its own.
+connections; tensors are JSON, for masslib and MLServer those of the Open Inference Protocol. The column CPU is what all
+processes of the server took per request, in us. Rivals run where their Python is named: RIVALS=/path/to/python for the
+first, MLSERVER=/path/to/python, which needs packages of its own.
 
     python benchmarks/serving.py [FOLDER] [--seconds 3] [--rounds 3] [--only fastapi,mlserver]
 
@@ -61,11 +62,13 @@ def main() -> int:
         for server in names if round_ % 2 == 0 else names[::-1]:
             for kind in ("tensor", "photo"):
                 try:
-                    with _server(server, kind, folder, file) as port:
+                    with _server(server, kind, folder, file) as (port, pid):
                         data = _request(server, kind, name, x, photo)
                         load(port, data, 8, 0.5)
                         for connections in CONNECTIONS:
+                            before = _cpu(pid)
                             measured = load(port, data, connections, options.seconds)
+                            measured.cpu = (_cpu(pid) - before) / max(1, measured.rate * options.seconds) * 1e6
                             found[server, kind, connections].append(measured)
                 except (OSError, TimeoutError) as error:
                     print(f"{server} {kind}: {error}")
@@ -117,7 +120,7 @@ def _python(rival: str) -> str | None:
 
 
 @contextmanager
-def _server(server: str, kind: str, folder: Path, file: Path) -> Iterator[int]:
+def _server(server: str, kind: str, folder: Path, file: Path) -> Iterator[tuple[int, int]]:
     """A server on the first core; ends with the block, with all that it started."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -133,7 +136,7 @@ def _server(server: str, kind: str, folder: Path, file: Path) -> Iterator[int]:
     )  # fmt: skip
     try:
         _wait(process, port)
-        yield port
+        yield port, process.pid
     finally:
         for number, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
             try:
@@ -143,6 +146,19 @@ def _server(server: str, kind: str, folder: Path, file: Path) -> Iterator[int]:
                 break
             except subprocess.TimeoutExpired:
                 continue
+
+
+def _cpu(session: int) -> float:
+    """Seconds of CPU that the processes of a session have taken so far."""
+    total = 0.0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == session:
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def _wait(process: subprocess.Popen, port: int) -> None:
@@ -184,15 +200,15 @@ def _request(server: str, kind: str, name: str, x: np.ndarray, photo: bytes) -> 
 
 def _verdict(found: dict[tuple[str, str, int], list[Measured]], names: list[str], bare: float) -> int:
     """Print the table (medians of the rounds) and whether the targets were met."""
-    print(f"{'server':10} {'':7} " + " ".join(f"{f'c={c}: req/s  p50  p99  err':>34}" for c in CONNECTIONS))
+    print(f"{'server':10} {'':7} " + " ".join(f"{f'c={c}: req/s p50 p99 err CPU':>34}" for c in CONNECTIONS))
     median = {
-        key: [statistics.median(getattr(run, what) for run in runs) for what in ("rate", "p50", "p99", "errors")]
+        key: [statistics.median(getattr(run, what) for run in runs) for what in ("rate", "p50", "p99", "errors", "cpu")]
         for key, runs in found.items()
     }
     for server in names:
         for kind in ("tensor", "photo"):
-            cells = [median.get((server, kind, c), [0, 0, 0, 0]) for c in CONNECTIONS]
-            row = " ".join(f"{r:>14.0f} {p:>6.2f} {q:>7.2f} {e:>4.0f}" for r, p, q, e in cells)
+            cells = [median.get((server, kind, c), [0] * 5) for c in CONNECTIONS]
+            row = " ".join(f"{r:>7.0f} {p:>6.1f} {q:>7.1f} {e:>4.0f} {u:>6.0f}" for r, p, q, e, u in cells)
             print(f"{server:10} {kind:7} {row}")
     missed = []
     for kind in ("tensor", "photo"):
@@ -201,7 +217,7 @@ def _verdict(found: dict[tuple[str, str, int], list[Measured]], names: list[str]
         if kind == "tensor" and over > 0.6:
             missed.append("overhead")
         for c in CONNECTIONS[1:]:
-            rate, _, p99, errors = median["masslib", kind, c]
+            rate, _, p99, errors, _ = median["masslib", kind, c]
             # Who answers with errors is no rival.
             others = [median[s, kind, c] for s in names[1:] if (s, kind, c) in median and not median[s, kind, c][3]]
             best, slowest = max((o[0] for o in others), default=0), min((o[2] for o in others), default=float("inf"))
