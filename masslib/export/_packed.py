@@ -6,9 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from masslib._util.files import replacing
 from masslib.export import preflight
@@ -28,7 +26,7 @@ def packed(
     batch_size: int | str | None = None,
     labels: Sequence[str] | None = None,
     description: str | None = None,
-    example_inputs: np.ndarray | None = None,
+    example_inputs: Any = None,
 ) -> Path:
     """Write a model as a packed file: a TFLite file in fewer bytes than gzip or xz make of it.
 

@@ -81,15 +81,17 @@ def weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _weight_tensors(path: str | os.PathLike[str]) -> Iterator[tuple[Any, str, np.ndarray]]:
-    """Every tensor of weights or biases, its number type and its bytes."""
+    """Every tensor of weights or biases, its number type and its bytes; what several signatures share once."""
     model, content = read(path)
+    seen: set[int] = set()
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             dtype = schema.type_name(tensor)
             if not is_weight(tensor, dtype):
                 continue
             data = stored_bytes(model.buffers[tensor.buffer], content)
-            if data.size:
+            if data.size and tensor.buffer not in seen:
+                seen.add(tensor.buffer)
                 yield tensor, dtype, data
 
 

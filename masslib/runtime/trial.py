@@ -19,13 +19,22 @@ except ImportError:  # not on Windows
     pass
 """
 _LITERT = """
+import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 model = {"model_path": sys.argv[1]} if sys.argv[1] else {"model_content": sys.stdin.buffer.read()}
 interpreter = Interpreter(**model)
 # Not every model runs with open sizes at 1, where they stand so far.
-if not any((entry["shape_signature"][1:] < 0).any() for entry in interpreter.get_input_details()):
+def closed(entries):
+    return not any((entry["shape_signature"][1:] < 0).any() for entry in entries)
+if closed(interpreter.get_input_details()):
     interpreter.allocate_tensors()
     interpreter.invoke()
+names = interpreter.get_signature_list()
+for name in names if len(names) > 1 else ():
+    run = interpreter.get_signature_runner(name)
+    entries = run.get_input_details()
+    if closed(entries.values()):
+        run(**{key: np.zeros(entry["shape"], entry["dtype"]) for key, entry in entries.items()})
 """
 _TRIAL_SECONDS = 120
 _TRIAL_BYTES = 4 * 2**30
