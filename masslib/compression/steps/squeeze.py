@@ -13,7 +13,7 @@ from masslib.compression.finetune import Rebuilding, Tuner
 from masslib.compression.step import split
 from masslib.compression.steps.rates import bits
 from masslib.compression.tfmot import support
-from masslib.graph.compiled import compile_config, own_losses
+from masslib.graph.compiled import compile_alike, compile_config
 from masslib.graph.copying import copied
 from masslib.graph.nodes import named_layers
 
@@ -70,17 +70,16 @@ class Squeeze(Rebuilding):
     def rebuild(self, model: keras.Model, tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
         """Return a fine-tuned model of few different weights, and the layers left alone with the reason."""
         chosen, skipped = split(self, _reasons(model))
-        settings = compile_config(tuner.model, self.learning_rate)
-        with model.distribute_strategy.scope(), own_losses(tuner.model):
+        with model.distribute_strategy.scope():
             result = copied(model)
+            compile_alike(result, tuner.model, self.learning_rate)
             layers = [layer for name, layer in named_layers(result).items() if name in chosen]
             squeezed = _Squeezed(result, layers, self.rate)
-            compiled = keras.saving.deserialize_keras_object(settings)
-            squeezed.compile(_falling(compiled["optimizer"], tuner.steps(self)), compiled["loss"])
+            settings = compile_config(tuner.model, self.learning_rate)
+            optimizer = keras.saving.deserialize_keras_object(settings["optimizer"])
+            squeezed.compile(_falling(optimizer, tuner.steps(self)), result.loss)
         tuner.run(squeezed, self)
         squeezed.settle()
-        with model.distribute_strategy.scope(), own_losses(tuner.model):
-            result.compile_from_config(compile_config(tuner.model, self.learning_rate))
         return result, skipped
 
 
@@ -112,7 +111,7 @@ class _Squeezed(keras.Model):
 
     def __init__(self, model: keras.Model, layers: list[keras.layers.Layer], rate: float):
         super().__init__(name=model.name)
-        self.model, self._rate = model, rate
+        self.student, self._rate = model, rate
         # The converter scales the kernel of a convolution by the normalization behind it, channel by channel; what a
         # power of two has made stays a multiple of one number per channel then.
         self._binary = any(isinstance(it, keras.layers.BatchNormalization) for it in named_layers(model).values())
@@ -138,29 +137,36 @@ class _Squeezed(keras.Model):
         return list({id(variable): variable for variable in found}.values())
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        """Answer with rounded weights, and add what their bits cost."""
-        values, total = [], 0.0
-        for variable in self.model.trainable_variables:
+        """Answer with rounded weights."""
+        values = []
+        for variable in self.student.trainable_variables:
             value = ops.convert_to_tensor(variable)
             if variable.path in self._targets:
-                value, spent = self._rounded(value, *self._targets[variable.path][1:])
-                total = total + spent
+                _, rounded, width = self._levels(*self._targets[variable.path])
+                value = rounded * width
             values.append(value)
-        states = self.model.non_trainable_variables
-        outputs, updated = self.model.stateless_call(values, states, x, training=training)
+        states = self.student.non_trainable_variables
+        outputs, updated = self.student.stateless_call(values, states, x, training=training)
         if training:
             for state, value in zip(states, updated, strict=True):
                 state.assign(value)
-            self.add_loss(self._rate / self._size * total)
         return outputs
 
-    def _rounded(self, value: Any, step: Any, mask: Any) -> tuple[Any, Any]:
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Add what the bits cost to the loss that the network was compiled with."""
+        spent = sum(bits(*self._levels(*target)[:2]) for target in self._targets.values())
+        return self.student.compute_loss(x, y, y_pred, sample_weight, training) + self._rate / self._size * spent
+
+    def _levels(self, variable: Any, step: Any, mask: Any) -> tuple[Any, Any, Any]:
+        """A variable in steps, the same as whole numbers with the gradient of the former, and the step."""
         width = self._width(ops.convert_to_tensor(step))
-        levels = value / width
+        levels = ops.convert_to_tensor(variable) / width
         if mask is not None:
             levels = levels * mask
         rounded = levels + ops.stop_gradient(ops.round(levels) - levels)
-        return rounded * width, bits(levels, rounded)
+        return levels, rounded, width
 
     def _width(self, exponent: Any) -> Any:
         if self._binary:
