@@ -15,18 +15,16 @@ import numpy as np
 
 from masslib._util.extras import needed_by
 from masslib.data import augment as augmentation
-from masslib.data.rows import Rows, nested
+from masslib.data.rows import Rows
 
 if TYPE_CHECKING:
-    import keras
     import tensorflow as tf
 
 _INT64 = np.iinfo(np.int64)
 
 
 def batches(
-    rows: Rows,
-    y: Any,
+    parts: tuple[Rows, Rows | None, Rows | None],
     batch_size: int,
     *,
     shuffle: bool,
@@ -36,12 +34,13 @@ def batches(
     start: int,
     replicas: int,
     shard: tuple[int, int] | None,
-    augment: keras.layers.Layer | None,
+    augment: Any,
 ) -> tf.data.Dataset:
-    """See `Subset.batches`, whose arguments these are."""
+    """See `Subset.batches`, whose arguments these are; the parts are inputs, labels and weights."""
     with needed_by("masslib.data.Subset.batches"):
         import tensorflow as tf
 
+    rows = parts[0]
     batch_size, kept, steps = plan(len(rows), batch_size, replicas)
     rank, workers = _checked_shard(shard, replicas)
     epoch, epochs = whole("epoch", epoch, 0), whole("epochs", epochs, 0)
@@ -68,7 +67,7 @@ def batches(
 
     # The first prefetch has the next permutation ready when an epoch ends.
     dataset = tf.data.Dataset.range(epoch, epoch + epochs).map(order).prefetch(1).flat_map(cut)
-    load = _loader(rows, y, seed, augment)
+    load = _loader(parts, seed, augment)
 
     def load_part(numbers: tf.Tensor, epoch_numbers: tf.Tensor) -> Any:
         size = tf.shape(numbers)[0] // workers
@@ -128,29 +127,16 @@ def whole(name: str, value: int, least: int, most: int | None = None) -> int:
     return number
 
 
-def _loader(rows: Rows, y: Any, seed: int, augment: keras.layers.Layer | None) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-    """The graph function from row numbers and their epoch to `(x, y)`, or to `x` where there are no labels."""
-    import tensorflow as tf
-
-    read = rows.reader()
-    with tf.init_scope(), tf.device("CPU:0"):
-        labels = nested(tf.constant, y)
-    change = augmentation.stateless(augment, _examples(rows), seed) if augment is not None else None
+def _loader(
+    parts: tuple[Rows, Rows | None, Rows | None], seed: int, augment: Any
+) -> Callable[[tf.Tensor, tf.Tensor], Any]:
+    """The graph function from row numbers and their epoch to `x`, `(x, y)` or `(x, y, sample_weight)`."""
+    readers = [part.reader() for part in parts if part is not None]
+    change = augmentation.of_rows(augment, parts[0], seed)
 
     def load(numbers: tf.Tensor, epoch_numbers: tf.Tensor) -> Any:
-        x = read(numbers)
-        x = x if change is None else change(tf.cast(x, tf.float32), numbers, epoch_numbers[0])
-        if labels is None:  # as Keras packs it
-            return (x,) if isinstance(x, tuple) else x
-        return x, nested(lambda values: tf.gather(values, numbers), labels)
+        x, *rest = (read(numbers) for read in readers)
+        x = change(x, numbers, epoch_numbers[0])
+        return (x, *rest) if rest or isinstance(x, tuple) else x  # as Keras packs it
 
     return load
-
-
-def _examples(rows: Rows) -> np.ndarray:
-    x = rows.read(slice(0, 8))
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
-        raise ValueError(
-            f"augment changes rows of numbers, and these are {rows!r}; map the dataset of batches() instead."
-        )
-    return x.astype(np.float32)

@@ -102,7 +102,7 @@ def read_shards(folder: str | os.PathLike[str]) -> Subset:
     record = _record(manifest)
     paths = [folder / file["name"] for file in manifest["files"]]
     labels = np.concatenate([np.memmap(path, record, "r")["y"] for path in paths])
-    rows = ShardRows(paths, [file["rows"] for file in manifest["files"]], record, manifest["scale"])
+    rows = ShardRows(paths, [file["rows"] for file in manifest["files"]], record, _scale(manifest))
     return Subset(rows, labels.astype(labels.dtype.newbyteorder("=")), manifest["classes"])
 
 
@@ -163,7 +163,7 @@ def _description(subset: Subset) -> dict[str, Any]:
         "x": {"dtype": x.dtype.str, "shape": x.shape[1:], "offset": int((zero != changed_x).argmax())},
         "y": {"dtype": y.dtype.str, "shape": y.shape[1:], "offset": int((zero != changed_y).argmax())},
         "record_bytes": len(zero),
-        "scale": float(subset.rows.scale),
+        "scale": 1.0 if subset.rows.scale is None else float(subset.rows.scale),
         "classes": subset.classes,
     }
 
@@ -211,6 +211,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"{path} has format {manifest.get('format')!r}, expected {_FORMAT!r}. Use the masslib it is from."
         )
     return manifest
+
+
+def _scale(manifest: dict[str, Any]) -> float | None:
+    scaled = manifest["scale"] != 1 or np.dtype(manifest["x"]["dtype"]) == np.float16
+    return manifest["scale"] if scaled else None
 
 
 def _verify(folder: Path, files: list[dict[str, Any]]) -> None:

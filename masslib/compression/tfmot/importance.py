@@ -71,7 +71,7 @@ def taylor(
     rows = data.sample(min(_BATCHES * batch_size, len(data)), seed=seed)
     scores = dict.fromkeys(kernels, 0.0)
     for start in range(0, len(rows), batch_size):
-        x, y = rows[start : start + batch_size]
+        x, y, *_ = rows[start : start + batch_size]
         found = run(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
         for (name, kernel), gradient in zip(kernels.items(), found, strict=True):
             first = strategy.experimental_local_results(gradient)[0]
