@@ -69,27 +69,22 @@ def test_lists_of_numbers_are_one_array_and_other_lists_one_for_each_element():
     assert from_arrays([[1.5], [2], [3]]).input_shape == (1,)
     assert from_arrays({"a": ["x", "y"], "b": [[1, 2]] * 2}).input_shape == {"a": (), "b": (2,)}
     assert from_arrays([np.arange(3), [1, 2, 3]]).input_shape == ((), ())
-    (batch,) = from_arrays([np.arange(3)]).batches(3, shuffle=False)
-    ((x,),) = batch  # as Keras packs it
-    assert x.numpy().tolist() == [0, 1, 2]
+    (x,) = from_arrays([np.arange(3)]).batches(3, shuffle=False)  # as Keras packs it
+    assert isinstance(x, tuple) and x[0][0].numpy().tolist() == [0, 1, 2]
 
 
 def test_only_the_named_fields_are_augmented_each_for_itself():
     flip = keras.Sequential([keras.layers.RandomFlip(), keras.layers.RandomBrightness(0.3, value_range=(0, 1))])
     two = from_arrays({"a": IMAGE, "n": np.arange(N), "b": IMAGE}, np.arange(N))
-    alone = {
-        int(y): x
-        for xs, ys in from_arrays(IMAGE, np.arange(N)).batches(5, augment=flip)
-        for x, y in zip(xs, ys, strict=True)
-    }
+    pairs = from_arrays(IMAGE, np.arange(N)).batches(5, augment=flip).unbatch()
+    alone = {int(y): x for x, y in pairs}
     for x, y in two.batches(4, augment={"a": flip, "b": flip}):
         np.testing.assert_array_equal(x["n"], y)
         np.testing.assert_array_equal(x["a"], [alone[k] for k in y.numpy()])
         assert all((x["a"][k].numpy() != x["b"][k].numpy()).any() for k in range(4))
     for x, y in two.batches(4, augment={"b": flip}):
         np.testing.assert_array_equal(x["a"], two[y.numpy()][0]["a"])
-    (((a, b),),) = from_arrays([IMAGE, AGE]).batches(N, augment=[flip, None], shuffle=False)
-    np.testing.assert_array_equal(b, AGE)
+    (((a, _),),) = from_arrays([IMAGE, AGE]).batches(N, augment=[flip, None], shuffle=False)
     np.testing.assert_array_equal(a, [alone[k] for k in range(N)])
 
 
@@ -117,7 +112,7 @@ def test_weights_and_several_outputs_train_as_with_keras():
     [
         (({"a": AGE, "b": AGE[:5]},), {}, ValueError, r"numbers of rows: {'x': \[5, 12\]}; expected as many"),
         (({"a": IMAGE, "b": np.full(N, np.nan)},), {}, ValueError, r"x\['b'\] holds NaN"),
-        (([AGE, np.array([object()] * N)],), {}, TypeError, r"x\[1\] has dtype object"),
+        (([AGE, [object()] * N],), {}, ValueError, r"x\[1\]\[0\] has shape \(\)"),
         (({},), {}, ValueError, "x is an empty dict"),
         ((None,), {}, TypeError, "x is None"),
         ((AGE, None, WEIGHT), {}, ValueError, "sample_weight was passed without y"),
@@ -158,5 +153,5 @@ def test_options_and_splits_of_structures():
     assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [7, 2, 3]
     assert splits.classes == {"a": ["no", "yes"]} and "classes={'a': ['no', ...]}" in repr(splits)
     assert splits.num_classes == {"a": 2, "b": 2**40 + N}
-    weighted = Splits.from_arrays((INPUTS, LABELS, WEIGHT), valid=0.2)
+    weighted = Splits.from_arrays((INPUTS, AGE % 2, WEIGHT), valid=0.2)
     assert len(weighted.train[:]) == 3

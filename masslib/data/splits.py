@@ -70,7 +70,8 @@ class Splits:
         (`sklearn.model_selection.train_test_split`).
 
         Args:
-            train: `(x, y)` or `(x, y, sample_weight)`, or a `Subset`, as those that `from_dataframe` makes.
+            train: `(x, y)` or `(x, y, sample_weight)`, or a `Subset`, as those that `from_dataframe` and `from_dataset`
+                make.
             valid: the same, or how many rows of `train` to set aside: an int, or a fraction of all rows.
             test: the same.
             classes: names of the classes, see `masslib.data.from_arrays`; by default those of a `Subset`.
