@@ -96,6 +96,7 @@ class Load:
                     connection.connect()
             except ConnectionError as error:  # nobody listens: nothing was lost
                 self.ended.append(repr(error))
+                connection.close()
                 return
             try:
                 connection.request("POST", f"/v2/models/{NAME}/infer", bodies[i])
@@ -115,7 +116,10 @@ class Load:
                     connection = None
             except Exception as error:
                 self.failed.append(repr(error))
+                connection.close()
                 connection = None
+        if connection is not None:
+            connection.close()
 
     def __enter__(self):
         for thread in self._threads:
@@ -190,12 +194,13 @@ def test_tritonclient_and_kserve_are_answered(service, packages):
     with client.InferenceServerClient(f"127.0.0.1:{service.port}") as triton:
         assert triton.is_server_live() and triton.is_server_ready() and triton.is_model_ready(NAME)
         assert triton.get_model_metadata(NAME)["inputs"][0]["shape"] == [-1, 8, 8, 1]
+        output = triton.get_model_metadata(NAME)["outputs"][0]["name"]
         for binary in (True, False):
             entry = client.InferInput("input", list(x.shape), "FP32")
             entry.set_data_from_numpy(x, binary_data=binary)
-            wanted = [client.InferRequestedOutput("output", binary_data=binary)]
+            wanted = [client.InferRequestedOutput(output, binary_data=binary)]
             result = triton.infer(NAME, [entry], outputs=wanted, model_version="2", request_id="mine")
-            np.testing.assert_allclose(result.as_numpy("output"), expected, atol=1e-5)
+            np.testing.assert_allclose(result.as_numpy(output), expected, atol=1e-5)
             assert result.get_response()["id"] == "mine"
         with pytest.raises(client.InferenceServerException, match="expected input"):
             triton.infer(NAME, [client.InferInput("other", [1], "FP32").set_data_from_numpy(np.ones(1, "float32"))])
@@ -320,21 +325,23 @@ def test_metrics_and_log_tell_what_happened(service, packages):
     assert ready[0]["port"] == service.port
 
 
-def test_swaps_and_rollbacks_under_load_lose_and_mix_nothing(packages, root):
+@pytest.mark.parametrize("swaps, rollbacks", [(10, 1), pytest.param(50, 5, marks=pytest.mark.exhaustive)])
+def test_swaps_and_rollbacks_under_load_lose_and_mix_nothing(packages, root, swaps, rollbacks):
     x = golden(packages[1]).inputs
     answers = {version: rows(packages, version)[1] for version in packages}
     kind = lambda version: 1 + (version - 1) % 3  # noqa: E731
     with masslib.serve(root, workers=2) as server, Load(server, answers, x, kind) as load:
-        for version in range(2, 12):
+        for version in range(2, swaps + 2):
             put(packages[kind(version)], root, version)
             server.wait(NAME, version)
-        _versions(root, "--rollback")
-        _until(lambda: server.classify(png(x[0]))["version"] == 10)
-        _versions(root, "--remove", "stable")
-        _until(lambda: server.classify(png(x[0]))["version"] == 11)
+        for _ in range(rollbacks):
+            _versions(root, "--rollback")
+            _until(lambda: server.classify(png(x[0]))["version"] == swaps)
+            _versions(root, "--remove", "stable")
+            _until(lambda: server.classify(png(x[0]))["version"] == swaps + 1)
         time.sleep(0.5)
     assert not load.failed
-    assert load.done > 100 and load.versions >= {10, 11}
+    assert load.done > 100 and load.versions >= {swaps, swaps + 1}
 
 
 def _versions(root, *arguments):
@@ -399,7 +406,7 @@ def test_a_spoilt_version_never_serves_and_says_why(packages, root, tmp_path, sp
         assert list(server.status()["models"][NAME]["versions"]) == ["1"]
         shutil.rmtree(root / NAME / "2")
         put(packages[2], root, 2)
-        server.wait(NAME, 2)
+        _until(lambda: "2" in server.status()["models"][NAME]["versions"])
 
 
 def test_canary_shadow_and_labels(packages, root):
@@ -524,3 +531,52 @@ def test_wrong_settings_are_refused_before_anything_starts(tmp_path):
     (tmp_path / "tokens").write_text("short")
     with pytest.raises(ValueError, match="16 characters"):
         masslib.serve(tmp_path, token_file=str(tmp_path / "tokens"))
+
+
+def test_several_named_inputs_and_outputs_are_asked_by_name(packages, root, tmp_path):
+    import keras
+
+    one, two = keras.Input((3,), name="one"), keras.Input((2,), name="two")
+    joined = keras.layers.Concatenate()([one, two])
+    outputs = {"sum": keras.layers.Dense(1, name="sum")(joined), "parts": keras.layers.Dense(4, name="parts")(joined)}
+    model = keras.Model({"one": one, "two": two}, outputs)
+    rng = np.random.default_rng(0)
+    x = {"one": rng.random((6, 3), np.float32), "two": rng.random((6, 2), np.float32)}
+    folder = root / "pair" / "1"
+    _package(model, x, folder)
+    expected = {name: np.asarray(answer) for name, answer in model(x).items()}
+    with masslib.serve(root) as server:
+        tensors = [
+            {"name": name, "shape": list(array.shape), "datatype": "FP32", "data": array.tolist()}
+            for name, array in x.items()
+        ]
+        _, _, body = ask(server, "POST", "/v2/models/pair/infer", json.dumps({"inputs": tensors}).encode())
+        found = {entry["name"]: np.reshape(entry["data"], entry["shape"]) for entry in json.loads(body)["outputs"]}
+        rows_ = [{name: array[k].tolist() for name, array in x.items()} for k in range(6)]
+        by_row = server.predict(rows_, "pair")
+        for name, answer in expected.items():
+            np.testing.assert_allclose(found[name], answer, atol=1e-5)
+            np.testing.assert_allclose([row[name] for row in by_row], answer, atol=1e-5)
+        wrong = json.dumps({"inputs": tensors[:1]}).encode()
+        status, _, body = ask(server, "POST", "/v2/models/pair/infer", wrong)
+        assert status == 400 and "expected" in json.loads(body)["error"]
+
+
+def _package(model, x, folder):
+    """What `package` writes, for a model with several inputs."""
+    from masslib.packaging import _golden, reference
+
+    folder.mkdir(parents=True)
+    masslib.export.tflite(model, folder / "float32.tflite")
+    with masslib.runtime.load(folder / "float32.tflite") as predictor:
+        answers = predictor.predict(x)
+    (folder / "MODEL_CARD.md").write_text("# pair\n")
+    manifest.write(
+        folder,
+        format=_golden.FORMAT,
+        models={"tflite": {"file": "float32.tflite"}},
+        data={"classes": None},
+        model={"name": "pair"},
+        golden=_golden.write(folder, _golden.Golden(x, {"tflite": answers})),
+        reference=reference.describe(list(x.values()), list(answers.values())),
+    )

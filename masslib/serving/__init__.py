@@ -1,6 +1,6 @@
 """A service for packages: real-time answers over HTTP, versions swapped under load, watched; without TensorFlow."""
 
-from masslib._util import lazy
+from masslib._util import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,4 +16,4 @@ _NAMES = {
 
 __all__ = list(_NAMES)
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+    __getattr__, __dir__ = attach(__name__, _NAMES)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -18,6 +19,8 @@ from masslib._util.messages import first_line
 from masslib.packaging import golden
 from masslib.packaging.reference import Bins
 
+SECONDS = 300
+"""That a check may take."""
 _BYTES = 16 * 2**30
 _NEEDS = {".onnx": "onnxruntime", ".xml": "openvino"}
 
@@ -54,6 +57,24 @@ def check(folder: Path, prefer: Sequence[str]) -> dict[str, Any]:
             Bins(facts["reference"])
         return {"file": name, "sha256": sha256}
     raise ValueError(f"the package holds no file that is served: {', '.join(models)}; wanted is {', '.join(prefer)}")
+
+
+def ask(folder: Path, prefer: Sequence[str]) -> dict[str, Any]:
+    """The verdict of a child of its own: what `check` returns, or `why` the package is not fit."""
+    line = json.dumps({"folder": str(folder), "prefer": list(prefer)})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "masslib.serving.checker"],
+            input=line,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return {"why": f"the check did not end within {SECONDS} s"}
+    if not done.stdout:
+        return {"why": f"the process that loaded it died (exit status {done.returncode})"}
+    return json.loads(done.stdout)
 
 
 def main() -> None:

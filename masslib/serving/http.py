@@ -117,6 +117,7 @@ class Server:
         for server, kept in self._listening:
             server.close()
             kept.setblocking(False)
+            kept.listen(0)
             while True:
                 try:
                     accepted, _ = kept.accept()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from masslib import runtime
 from masslib._util import manifest
 from masslib._util.photos import Decoder, TooLarge
+from masslib._util.structures import flat
 from masslib.packaging import golden, preprocessing
 from masslib.packaging.reference import Bins
 from masslib.runtime.arrays import converted
@@ -94,7 +96,7 @@ class Loaded:
         """Answer arrays `(n, ...)`, n being one of `sizes`."""
         rows = len(next(iter(arrays.values())))
         predictor = self._predictors.get(rows) or self._predictors[self.sizes[0]]
-        return _named(self.outputs, predictor.predict(_structure(self.inputs, arrays)))
+        return _by_name(self.outputs, predictor.predict(arrays))
 
     def photo(self, data: bytes, max_pixels: int) -> np.ndarray | None:
         """One row `(1, h, w, c)` of a photo; None if it has more pixels than that.
@@ -103,10 +105,12 @@ class Loaded:
             Unsuitable: If it is an animation.
             Exception: What Pillow raises for what it cannot read.
         """
+        from PIL import Image  # only where there are photos
+
         decode = replace(self.decoder, max_pixels=max_pixels)  # type: ignore[type-var]
         try:
             array = decode(io.BytesIO(data))
-        except TooLarge:
+        except (TooLarge, Image.DecompressionBombError):  # Pillow's own, for sizes beyond any sense
             return None
         return array[None].astype(np.float32) * self.scale
 
@@ -137,9 +141,11 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
     entry, rows = facts["models"][file], golden(folder)
     path = folder / entry["file"]
     first = runtime.load(path, threads=threads)
-    inputs, outputs = _tensors(first)
-    example = _arrays(inputs, rows.inputs)
-    predictors, seconds = _sizes_that_pay(path, first, example, inputs, threads, max_batch)
+    if not first.by_rows:
+        raise ValueError("the inputs of the model do not all have their rows first, so requests cannot share a call")
+    inputs, outputs = _tensors(first.inputs, "takes"), _tensors(first.outputs, "answers")
+    example = _by_name(inputs, rows.inputs)
+    predictors, seconds = _sizes_that_pay(path, first, example, threads, max_batch)
     told = facts.get("preprocessing")
     decoder = preprocessing.decoder(told) if told else None
     if decoder is not None and (*decoder.image_size, decoder.channels) != inputs[0].shape:
@@ -169,36 +175,32 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
     return loaded
 
 
-def _tensors(predictor: runtime.Predictor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    entry = Tensor("input", predictor.input_shape, predictor.dtype)
-    answer = Tensor("output", predictor.output_shape, np.dtype("float32"))
-    return (entry,), (answer,)
+def _tensors(tensors: Mapping[str, Any], what: str) -> tuple[Tensor, ...]:
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind not in "fiub" or not tensor.shape:
+            raise ValueError(f"the model {what} {name!r}, {tensor}; the service speaks rows of numbers")
+    return tuple(Tensor(name, tensor.shape[1:], tensor.dtype) for name, tensor in tensors.items())
 
 
-def _structure(inputs: tuple[Tensor, ...], arrays: Arrays) -> Any:
-    return arrays[inputs[0].name] if len(inputs) == 1 else dict(arrays)
-
-
-def _arrays(inputs: tuple[Tensor, ...], structure: Any) -> dict[str, np.ndarray]:
-    return {inputs[0].name: np.asarray(structure)} if len(inputs) == 1 else dict(structure)
-
-
-def _named(outputs: tuple[Tensor, ...], answer: Any) -> Arrays:
-    return {outputs[0].name: answer} if len(outputs) == 1 else dict(answer)
+def _by_name(tensors: tuple[Tensor, ...], structure: Any) -> dict[str, np.ndarray]:
+    """The arrays of a structure, which are in the order of the tensors unless it names them."""
+    names = [tensor.name for tensor in tensors]
+    if isinstance(structure, Mapping) and set(names) <= set(structure):
+        return {name: np.asarray(structure[name]) for name in names}
+    return dict(zip(names, map(np.asarray, flat(structure)), strict=True))
 
 
 def _sizes_that_pay(
     path: Path,
     first: runtime.Predictor,
     example: dict[str, np.ndarray],
-    inputs: tuple[Tensor, ...],
     threads: int,
     largest: int,
 ) -> tuple[dict[int, runtime.Predictor], float]:
     """A predictor for every number of rows whose time per row is less than that of fewer; each keeps its shape."""
     if first.batch:
-        return {first.batch: first}, _seconds(first, example, inputs, first.batch)
-    seconds = _seconds(first, example, inputs, 1)
+        return {first.batch: first}, _seconds(first, example, first.batch)
+    seconds = _seconds(first, example, 1)
     found, per_row = {1: first}, seconds
     candidates = [size for size in _SIZES[1:] if size <= largest]
     if path.stat().st_size > _LARGE:
@@ -207,17 +209,15 @@ def _sizes_that_pay(
         candidates = []
     for size in candidates:
         predictor = runtime.load(path, threads=threads)
-        taken = _seconds(predictor, example, inputs, size)
+        taken = _seconds(predictor, example, size)
         if taken / size <= _PAYS * per_row:
             found[size], seconds, per_row = predictor, taken, taken / size
     return found, seconds
 
 
-def _seconds(
-    predictor: runtime.Predictor, example: dict[str, np.ndarray], inputs: tuple[Tensor, ...], rows: int
-) -> float:
+def _seconds(predictor: runtime.Predictor, example: dict[str, np.ndarray], rows: int) -> float:
     """The least time of a few calls after one that sets up the shape."""
-    x = _structure(inputs, {name: np.resize(array, (rows, *array.shape[1:])) for name, array in example.items()})
+    x = {name: np.resize(array, (rows, *array.shape[1:])) for name, array in example.items()}
     predictor.predict(x)
     times = []
     for _ in range(_TRIES):

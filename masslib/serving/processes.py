@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from masslib.serving import logs
+from masslib.serving import checker, logs
 from masslib.serving.settings import Settings
 
-_CHECK_SECONDS = 300
 _LINE = 2**20
 
 
@@ -33,11 +32,11 @@ class Checker:
         try:
             process.stdin.write(line)  # type: ignore[union-attr]
             await process.stdin.drain()  # type: ignore[union-attr]
-            async with asyncio.timeout(_CHECK_SECONDS):
+            async with asyncio.timeout(checker.SECONDS):
                 answer = await process.stdout.readline()  # type: ignore[union-attr]
         except TimeoutError:
             await self.close()
-            return {"why": f"the check did not end within {_CHECK_SECONDS} s"}
+            return {"why": f"the check did not end within {checker.SECONDS} s"}
         except (BrokenPipeError, ConnectionResetError):
             answer = b""
         if not answer:

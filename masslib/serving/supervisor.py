@@ -67,6 +67,8 @@ class Supervisor:
             )  # fmt: skip
             await self._ending.wait()
             logs.event("draining")
+            for sock in sockets:  # from now on a worker that ends takes its queue of connections along
+                sock.close()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
