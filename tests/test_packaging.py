@@ -196,7 +196,9 @@ def test_a_compressed_model_keeps_its_recipe(model, splits, tmp_path):
     assert facts["model"]["recipe"] == [repr(step) for step in steps]
     assert facts["training"]["loss"] == "sparse_categorical_crossentropy"
     assert masslib.verify(folder)["file"].tolist() == ["dynamic.tflite"]
-    with pytest.raises(ValueError, match="a Compressed model has its own precision and becomes a file 'tflite' or "):
+    with pytest.raises(
+        ValueError, match="a Compressed model has its own precision and becomes a file 'tflite' or 'packed'"
+    ):
         masslib.package(small, tmp_path / "other", splits, formats=["tflite", "keras"])
 
 

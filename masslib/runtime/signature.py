@@ -65,14 +65,8 @@ def signature(inputs: dict[str, Tensor], outputs: dict[str, Tensor], path: Path,
     for names, tensors in ((takes, inputs), (answers, outputs)):
         if set(flat(names)) != set(tensors):
             raise ValueError(f"{path} is damaged: it tells of {', '.join(flat(names))}, and has {', '.join(tensors)}")
-<<<<<<< HEAD
-    return Signature(
-        {name: inputs[name] for name in flat(takes)}, {name: outputs[name] for name in flat(answers)}, takes, answers
-    )
-=======
     sides = [{name: tensors[name] for name in flat(names)} for names, tensors in ((takes, inputs), (answers, outputs))]
     return Signature(*sides, takes, answers)
->>>>>>> h-serve
 
 
 def _plain(names: Iterable[str]) -> Any:
