@@ -66,7 +66,7 @@ class Feed:
         """Return an iterator that begins with a step of an epoch; ask again at the start of every epoch."""
         self._stream.begin()
         number, start = self._place(epoch, step)
-        goes_on = self._spans_passes or start > 0 or self._stream.once
+        goes_on = self._spans_passes or start > 0 or self._stream.once or (self.steps and not self._stream.batches)
         if self._iterator is None or not goes_on:
             self._iterator = iter(self._stream.open(number, start))
         return self._iterator
@@ -108,7 +108,7 @@ class Feed:
             return epoch, step
         epoch -= self._initial_epoch
         if batches is None:
-            return 0, epoch * steps + step
+            return 0, epoch * steps + step if self._stream.endless else 0
         number, part = divmod(epoch, math.ceil(batches / steps))
         return number, part * steps + step
 

@@ -62,6 +62,8 @@ def held_out(
             "them; pass a Subset, arrays, a keras.utils.PyDataset or a tf.data.Dataset"
         )
     batches = data.open(0, 0)
+    if data.batches is not None:
+        batches = batches.apply(tf.data.experimental.assert_cardinality(data.batches))
     batches = batches if steps is None else batches.take(steps)
     return HeldOut(batches.cache() if data.once else batches, freq, data)
 

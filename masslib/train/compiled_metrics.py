@@ -73,6 +73,6 @@ def evaluate_compiled(
         return held.evaluated(parameter_server.ServedEvaluator(model, parameter_server.Crew(model)), watchers)
     with gone_workers_named(replicas):
         evaluator = Evaluator(model, replicas)
-        if replicas.count > 1:  # a graph of several replicas cannot make the variables of the metrics
+        if replicas.count > 1:  # a graph of several replicas cannot make the variables of metrics
             evaluator.build(next(iter(held.batches)))
         return held.evaluated(evaluator, watchers)
