@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from masslib import plot as plot
     from masslib import runtime as runtime
     from masslib import selection as selection
+    from masslib import serving as serving
     from masslib import train as train
     from masslib.compression import Cluster as Cluster
     from masslib.compression import Compressed as Compressed
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from masslib.selection import fastest as fastest
     from masslib.selection import search as search
     from masslib.selection import sensitivity as sensitivity
+    from masslib.serving import serve as serve
     from masslib.train import evaluate_compiled as evaluate_compiled
     from masslib.train import fit as fit
 
@@ -76,6 +78,7 @@ _MODULES = (
     "plot",
     "runtime",
     "selection",
+    "serving",
     "train",
 )
 _NAMES = {
@@ -101,6 +104,7 @@ _NAMES = {
     "sensitivity": "selection",
     "package": "packaging",
     "verify": "packaging",
+    "serve": "serving",
 }
 _ATTRIBUTES = {name: f"masslib.{name}" for name in _MODULES}
 _ATTRIBUTES |= {name: f"masslib.{module}" for name, module in _NAMES.items()}

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from masslib.selection._search import search as search
     from masslib.selection._sensitivity import Sensitivity as Sensitivity
     from masslib.selection._sensitivity import sensitivity as sensitivity
+    from masslib.selection.metric import Metric as Metric
     from masslib.selection.search_result import Search as Search
 
 _NAMES = {
     "Comparison": "masslib.selection._compare",
     "Fastest": "masslib.selection._fastest",
+    "Metric": "masslib.selection.metric",
     "Search": "masslib.selection.search_result",
     "Sensitivity": "masslib.selection._sensitivity",
     "agreement": "masslib.selection._agreement",
