@@ -1,4 +1,4 @@
-"""Two workers give what one gives: several inputs and outputs with weights, texts of varying length, one-row batches."""
+"""Two workers give what one gives: several inputs and outputs with weights, texts, batches of one row."""
 
 import keras
 import numpy as np
@@ -92,7 +92,7 @@ def _found():
         model.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
         return model
 
-    valid = [part for part in _rows(33)]  # at 16 rows a batch, the last one has a single row
+    valid = list(_rows(33))  # at 16 rows a batch, the last one has a single row
     fitted("weights", _two_headed, x, y, sample_weight=weights, validation_data=tuple(valid), **options)
     fitted("one weight", _two_headed, x, y, sample_weight=weights["kind"], validation_split=0.25, **options)
     steps = {"steps_per_epoch": 3, "validation_split": 0.25, "validation_steps": 1, "validation_batch_size": 9}

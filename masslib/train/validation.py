@@ -43,9 +43,9 @@ def make_metrics(model: keras.Model | tf_keras.Model, labels: tf.Tensor) -> None
 class Evaluator:
     """Computes loss and metrics of a model on a dataset, the same on all workers.
 
-    Keras' own `evaluate` does it without a strategy. Under several workers it fails (keras issue 20585), and where the rows
-    of the first batch are no multiple of the replicas, too. So there each worker runs the model's `test_step` on every
-    n-th batch, each replica on its rows of it, and the metrics are summed at the end.
+    Keras' own `evaluate` does it without a strategy. Under several workers it fails (keras issue 20585), and where the
+    rows of the first batch are no multiple of the replicas, too. So there each worker runs the model's `test_step` on
+    every n-th batch, each replica on its rows of it, and the metrics are summed at the end.
     """
 
     def __init__(self, model: keras.Model, replicas: Replicas):
