@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -195,7 +196,9 @@ def test_a_compressed_model_keeps_its_recipe(model, splits, tmp_path):
     assert facts["model"]["recipe"] == [repr(step) for step in steps]
     assert facts["training"]["loss"] == "sparse_categorical_crossentropy"
     assert masslib.verify(folder)["file"].tolist() == ["dynamic.tflite"]
-    with pytest.raises(ValueError, match="a Compressed model has its own precision and becomes one file, 'tflite'"):
+    with pytest.raises(
+        ValueError, match="a Compressed model has its own precision and becomes a file 'tflite' or 'packed'"
+    ):
         masslib.package(small, tmp_path / "other", splits, formats=["tflite", "keras"])
 
 
@@ -209,3 +212,34 @@ def test_wrong_wishes_leave_nothing_behind(model, splits, tmp_path):
     with pytest.raises(ValueError, match="there are 2 labels, but the model has 10 outputs"):
         masslib.package(model, tmp_path / "x", other, verbose=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_several_inputs_and_outputs_is_packaged(tmp_path):
+    rng = np.random.default_rng(0)
+    word, price = keras.Input((None,), dtype="int32", name="word"), keras.Input((2,), name="price")
+    table = keras.layers.Embedding(20, 4)(word)
+    x = keras.layers.Concatenate()([keras.layers.GlobalAveragePooling1D()(table), price])
+    outputs = {"kind": keras.layers.Dense(3, activation="softmax")(x), "size": keras.layers.Dense(1)(x)}
+    model = keras.Model({"word": word, "price": price}, outputs, name="shop")
+    model.compile("adam", {"kind": "sparse_categorical_crossentropy", "size": "mse"})
+    part = data.from_arrays(
+        {"word": rng.integers(0, 20, (40, 5)).astype("int32"), "price": rng.random((40, 2))},
+        {"kind": np.arange(40) % 3, "size": rng.random((40, 1))},
+    )
+    splits = data.Splits(part, part, part, None)
+    formats = ["keras", "saved_model", "tflite", "tflite-int8"]
+    folder = masslib.package(model, tmp_path / "shop", splits, formats=formats, verbose=False)
+    assert set(masslib.verify(folder)["answers"]) == {"as when it was packaged"}
+    facts = manifest_facts(folder)
+    assert facts["model"]["input_shape"] == {"word": [None], "price": [2]}
+    assert facts["training"]["loss"] == {"kind": "sparse_categorical_crossentropy", "size": "mse"}
+    assert {"kind/accuracy", "size/mae"} <= set(facts["models"]["tflite"]["metrics"])
+    golden = masslib.packaging.golden(folder)
+    assert golden.inputs["word"].dtype == "int32" and golden.outputs["tflite"]["kind"].shape == (16, 3)
+    assert "word (n, any), price (n, 2)" in (folder / "MODEL_CARD.md").read_text()
+    files = {name: folder / facts["models"][name]["file"] for name in formats}
+    table = masslib.agreement(model, files, part)
+    assert set(table.loc["model"].index) == {"kind", "size"}
+    assert table.loc[("tflite", "kind"), "top1_agreement"] == 1 and table.loc["saved_model", "largest"].max() < 1e-5
+    assert np.isnan(table.loc[("tflite", "size"), "accuracy"])
+    assert table.loc[("keras", "kind"), "accuracy"] == masslib.evaluate(model, part)["kind"].accuracy

@@ -12,8 +12,7 @@ import keras
 import tf_keras
 
 from masslib.bridge.translate import twin_object, unknown_settings
-from masslib.graph.compiled import compile_config, is_loss, losses_of_its_own
-from masslib.graph.structures import output_names
+from masslib.graph.compiled import compile_config, is_loss, losses_of_its_own, per_output
 
 # Names that only `compile` understands, by the shape of the outputs
 _CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
@@ -61,7 +60,7 @@ def compile_like(
     ndims = label_ndim if isinstance(label_ndim, list | tuple) else [label_ndim] * len(twin.outputs)
 
     def translated(name: str, translate: Callable[[Any, int | None], Any]) -> Any:
-        values = _per_output(config[name], model, len(twin.outputs))
+        values = per_output(config[name], model)
         found = [_each(it, partial(translate, label_ndim=n), problems) for it, n in zip(values, ndims, strict=True)]
         if len(found) > 1 and "metrics" in name:  # a flat list would be for all of them
             found = [it if isinstance(it, list) else [] if it is None else [it] for it in found]
@@ -80,7 +79,7 @@ def compile_like(
             "\nCompile it with others before it is compressed; that does not change its weights."
         )
     if config["loss_weights"] is not None:
-        settings["loss_weights"] = like_outputs(twin, _per_output(config["loss_weights"], model, len(twin.outputs)))
+        settings["loss_weights"] = like_outputs(twin, per_output(config["loss_weights"], model))
     twin.compile(**settings)
 
 
@@ -99,16 +98,6 @@ def _check_training(model: keras.Model) -> None:
             f"model {model.name!r} has its own {' and '.join(own)}, which tf_keras cannot run; use "
             "keras.Model(model.input, model.output), compiled with a loss that does the same"
         )
-
-
-def _per_output(value: Any, model: keras.Model, count: int) -> list[Any]:
-    """Return what each output is compiled with; the wrappers of TFMOT have other names than the layers in them."""
-    if isinstance(value, dict) and "class_name" not in value:
-        found = [value.get(name) for name in output_names(model)]
-        return found if any(it is not None for it in found) else [value.get(name) for name in model.output_names]
-    if isinstance(value, list | tuple) and count > 1:
-        return list(value)
-    return [value] * count
 
 
 def _each(value: Any, translate: Callable[[Any], Any], problems: list[str]) -> Any:

@@ -4,6 +4,7 @@ from masslib.data.arrays import from_arrays
 from masslib.data.catalog import load
 from masslib.data.directory import from_directory
 from masslib.data.materialize import from_dataset
+from masslib.data.ragged import ragged
 from masslib.data.records import from_records
 from masslib.data.shards import read_shards, write_shards
 from masslib.data.splits import Splits
@@ -19,6 +20,7 @@ __all__ = [
     "from_directory",
     "from_records",
     "load",
+    "ragged",
     "read_shards",
     "write_shards",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from masslib._util.extras import needed_by
 from masslib.data import batches as _batches
-from masslib.data.rows import ArrayRows, Rows
+from masslib.data.rows import ArrayRows, Rows, leaves
 
 if TYPE_CHECKING:
     import keras
@@ -27,6 +27,7 @@ class Subset:
         targets: where the labels lie, or None.
         weights: where the weights of the rows lie, or None.
         classes: names of the classes, or None; of several labels in their structure.
+        lengths: `(n,)` by which batches group the rows, or None; see `group_by_length`.
 
     Example:
         >>> from masslib.data import from_arrays
@@ -42,9 +43,14 @@ class Subset:
     """
 
     def __init__(
-        self, rows: Rows, y: Rows | np.ndarray | None, classes: Any = None, sample_weight: Rows | None = None
+        self,
+        rows: Rows,
+        y: Rows | np.ndarray | None,
+        classes: Any = None,
+        sample_weight: Rows | None = None,
+        lengths: np.ndarray | None = None,
     ) -> None:
-        self.rows, self.classes, self.weights = rows, classes, sample_weight
+        self.rows, self.classes, self.weights, self.lengths = rows, classes, sample_weight, lengths
         self.targets = ArrayRows(y) if isinstance(y, np.ndarray) else y
 
     def __len__(self) -> int:
@@ -125,7 +131,41 @@ class Subset:
             array([5, 0])
         """
         targets, weights = (None if part is None else part.select(rows) for part in (self.targets, self.weights))
-        return Subset(self.rows.select(rows), targets, self.classes, weights)
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return Subset(self.rows.select(rows), targets, self.classes, weights, lengths)
+
+    def group_by_length(self, lengths: Sequence[int] | None = None) -> Subset:
+        """The same rows, of which every batch holds such of similar length, so that little is padded.
+
+        An epoch is shuffled as before, cut into windows of 50 batches, each of which is sorted, and the order of the
+        batches is shuffled again: (seed, epoch, batch size) decide. Without shuffling the order stays.
+
+        Args:
+            lengths: `(n,)` by which to group; by default the steps of the longest `ragged` field of each row.
+
+        Raises:
+            ValueError: no lengths and no ragged field; or not as many lengths as rows.
+
+        Source:
+            `group_by_length` of the Hugging Face Trainer.
+
+        Example:
+            >>> from masslib.data import from_arrays, ragged
+            >>> subset = from_arrays(ragged([[1] * n for n in (9, 1, 8, 2, 9, 1)])).group_by_length()
+            >>> sorted(x.shape[1] for x in subset.batches(2))
+            [1, 8, 9]
+        """
+        if lengths is None:
+            found = [
+                part.lengths for part in leaves(getattr(self.rows, "parts", self.rows)) if hasattr(part, "lengths")
+            ]
+            if not found:
+                raise ValueError(f"{self!r} has no ragged field; pass the lengths of its rows.")
+            lengths = np.max(found, axis=0)
+        lengths = np.asarray(lengths)
+        if lengths.shape != (len(self),):
+            raise ValueError(f"lengths has shape {lengths.shape}, expected ({len(self)},): one for each row.")
+        return Subset(self.rows, self.targets, self.classes, self.weights, lengths)
 
     def steps(self, batch_size: int, replicas: int = 1) -> int:
         """Batches in one epoch of `batches(batch_size, replicas=replicas)`.
@@ -190,6 +230,7 @@ class Subset:
         return _batches.batches(
             (self.rows, self.targets, self.weights),
             batch_size,
+            lengths=self.lengths,
             shuffle=shuffle,
             seed=seed,
             epoch=epoch,

@@ -18,7 +18,7 @@ from masslib._util.structures import flat
 from masslib.compression import Quantize, compress
 from masslib.evaluation import evaluate
 from masslib.evaluation.tasks import compiled_task
-from masslib.export import preflight
+from masslib.export import endpoints, preflight
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
 from masslib.export._packed import packed
@@ -73,7 +73,8 @@ def package(
     their intervals, size, latency, SHA-256, and how many rows it takes at once (`batch`; none said: any number).
 
     Args:
-        model: A trained Keras 3 model, or a `Compressed` one, which becomes a TFLite file in its own precision.
+        model: A trained Keras 3 model, with any inputs and outputs, or a `Compressed` one, which becomes a TFLite file
+            in its own precision.
         path: The folder to make; one that `package` made is replaced once the new one is whole.
         splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
         formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-float16"`, `"tflite-dynamic"`,
@@ -115,7 +116,9 @@ def package(
     """
     network, _, _ = preflight.unpacked(model)
     compressed = network is not model
-    preflight.check_keras(network)
+    if not preflight.is_keras(network):
+        preflight.check_keras(network)
+    seen = endpoints.seen("model", network, splits.test[:1][0])
     formats = _checked(formats, compressed)
     path = Path(path)
     with replacing(path) as folder:
@@ -129,7 +132,7 @@ def package(
             "name": path.name if not path.name.isdigit() else path.parent.name,
             "description": description,
             "limitations": limitations,
-            "model": provenance.network(network, compressed and model),
+            "model": provenance.network(seen, compressed and model),
             "data": provenance.data(splits),
             "training": {**provenance.compiled(network), **dict(training or {})},
             "packages": provenance.versions(),
@@ -170,7 +173,9 @@ def _write(
     seed: int,
     verbose: bool,
 ) -> dict[str, Path]:
-    labels = metadata.check_labels(splits.classes, network.outputs[0].shape[-1])
+    outputs = endpoints.seen("model", network, splits.test[:1][0]).outputs
+    # Of several outputs, nobody has said which one the classes are of.
+    labels = metadata.check_labels(splits.classes, outputs[0].shape[-1]) if len(outputs) == 1 else None
     files = {}
     for name in bar(formats, title="export", unit="file", visible=verbose):
         precision, write, file = _FORMATS[name]
@@ -192,7 +197,7 @@ def _measure(
     files: dict[str, Path], network: Any, splits: Splits, golden: Any, seed: int, verbose: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What is told of each file, and its answers to the golden rows."""
-    timed = measure.latencies(files, seed=seed, max_seconds=1.0)
+    timed = measure.latencies(files, seed=seed, max_seconds=1.0, example_inputs=splits.test[:1][0])
     task, measured, answers = compiled_task(network), {}, {}
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
         with runtime.load(path) as predictor:
@@ -202,7 +207,7 @@ def _measure(
         measured[name] = {
             "file": path.name,
             "metrics": {key: _rounded(value) for key, value in result.metrics.items()},
-            "accuracy_interval": result.accuracy_interval,
+            "accuracy_interval": getattr(result, "accuracy_interval", None),
             "batch": batch,
             "bytes": size.raw,
             "gzipped_bytes": size.gzipped,

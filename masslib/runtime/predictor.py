@@ -35,6 +35,8 @@ class Predictor:
         signature: Which function of the file this is; `"serving_default"` of a model that was exported alone.
         inputs: Name -> shape, the rows included, and type of every input.
         outputs: The same of the outputs.
+        input_names: The names of the inputs, in the order of the structure.
+        output_names: The names of the outputs.
         input_shape: Shape of one example, without the batch; None where any size will do. A structure of shapes.
         output_shape: Shape of one answer, without the batch. A structure of shapes.
         dtype: What the model takes: float32, or whole numbers, booleans, or `object` for strings. A structure of types.
@@ -55,6 +57,7 @@ class Predictor:
         told = backend.signatures[self.signature]
         self.inputs: dict[str, Tensor] = told.inputs
         self.outputs: dict[str, Tensor] = told.outputs
+        self.input_names, self.output_names = list(told.inputs), list(told.outputs)
         self._takes, self._answers = told.takes, told.answers
         self.input_shape: Any = mapped(lambda name: self.inputs[name].shape[1:], told.takes)
         self.output_shape: Any = mapped(lambda name: self.outputs[name].shape[1:], told.answers)
@@ -121,6 +124,10 @@ class Predictor:
             TypeError, ValueError: As `predict`.
         """
         return {name: self._checked(name, value) for name, value in arranged(x, self._takes).items()}
+
+    def answers_by_name(self, answers: Any) -> dict[str, np.ndarray]:
+        """What `predict` has answered, by the names of the outputs."""
+        return arranged(answers, self._answers)
 
     def _checked(self, name: str, value: Any) -> np.ndarray:
         tensor, array = self.inputs[name], np.asarray(value)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import operator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import tf_keras
 
 from masslib.compression.tfmot.toolkit import tfmot
-
-if TYPE_CHECKING:
-    import tf_keras
 
 _CELL = ["cell.kernel", "cell.recurrent_kernel"]
 # Layer -> what becomes int8, and the activation behind which a range is learned.
 _QUANTIZED: dict[str, tuple[list[str], list[str]]] = {
-    "EinsumDense": (["kernel"], ["activation"]),
-    "Conv1D": (["kernel"], ["activation"]),
     "Embedding": (["embeddings"], []),
     "LSTM": (_CELL, []),
     "GRU": (_CELL, []),
 }
+LIKE_DENSE = ("EinsumDense", "Conv1D")
+"""Layers whose kernel and activation TFMOT treats as those of a dense layer."""
 # Operations of Keras 3, and layers, that int8 has and that need a range for what they put out, such as q k^T.
 _RANGED = ("Einsum", "Matmul", "Multiply", "Add", "Subtract", "Softmax")
 
@@ -30,8 +29,8 @@ def kind(layer: tf_keras.layers.Layer) -> str:
 
 
 def is_quantized(layer: tf_keras.layers.Layer) -> bool:
-    """Tell whether `quantize_config` has something for a layer."""
-    return type(layer).__name__ in _QUANTIZED
+    """Tell whether a layer that TFMOT's registry lacks can be quantized."""
+    return type(layer).__name__ in (*_QUANTIZED, *LIKE_DENSE)
 
 
 def is_ranged(layer: tf_keras.layers.Layer) -> bool:
@@ -39,9 +38,15 @@ def is_ranged(layer: tf_keras.layers.Layer) -> bool:
     return kind(layer) in _RANGED and (hasattr(layer, "carried") or kind(layer) == "Softmax")
 
 
-def quantize_config(layer: tf_keras.layers.Layer) -> Any:
-    """Return a `tfmot.quantization.keras.QuantizeConfig` for a layer of which `is_quantized` is true."""
-    return config_class()(*_QUANTIZED[type(layer).__name__])
+def quantize_config(layer: tf_keras.layers.Layer, registry: Any) -> Any:
+    """Return the `tfmot.quantization.keras.QuantizeConfig` of a layer, by TFMOT's registry where that knows it."""
+    name = type(layer).__name__
+    if name in _QUANTIZED:
+        return config_class()(*_QUANTIZED[name])
+    if name in LIKE_DENSE:
+        layer = tf_keras.layers.Dense(1)
+        layer.build((None, 1))  # without weights there would be nothing to preserve
+    return registry.get_quantize_config(layer)
 
 
 def prunable(layer: tf_keras.layers.Layer, kernel: str) -> tf_keras.layers.Layer:

@@ -36,10 +36,8 @@ def scheme(left_alone: Collection[str], *, preserving: bool) -> Any:
             return layer.name not in left_alone and known
 
         def get_quantize_config(self, layer: tf_keras.layers.Layer) -> Any:
-            if own_kinds.is_quantized(layer):
-                return own_kinds.quantize_config(layer)
             kind = _kind(layer, default) if preserving else default
-            config = kind.get_quantize_registry().get_quantize_config(layer)
+            config = own_kinds.quantize_config(layer, kind.get_quantize_registry())
             if preserving and hasattr(config, "weight_quantizer"):
                 config.weight_quantizer = _sped_up()(config.weight_quantizer)
             return config

@@ -27,10 +27,10 @@ MIN_SHARE = 0.01
 _KERNELS = ("kernel", "pointwise_kernel", "depthwise_kernel", "embeddings")
 # What TFMOT's quantization-aware activations know; the rest has no quantized form.
 _ACTIVATIONS = {"linear", "relu", "softmax", "sigmoid", "tanh", "swish", "gelu"}
-PRESERVABLE = ("Conv2D", "Dense")
+PRESERVABLE = ("Conv2D", "Dense", *own_kinds.LIKE_DENSE)
 """Layers whose zeros and clusters TFMOT can keep while it trains them for quantization."""
 
-_FACTORIZABLE = ("Dense", "Conv1D", "Conv2D", "Conv3D")
+_FACTORIZABLE = ("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D")
 _FOLDABLE = ("Conv2D", "DepthwiseConv2D", "Dense")
 _SMALL = "holds {share:.2%} of the weights, less than min_share={min_share:.2%}"
 
@@ -96,12 +96,36 @@ def why_not_factorized(layer: keras.layers.Layer, share: float, min_share: float
         return f"layers of type {kind} are not factorized"
     if getattr(layer, "groups", 1) > 1:
         return f"its {layer.groups} groups are not factorized"
+    if kind == "EinsumDense" and not einsum_axes(layer.equation):
+        return f"its equation {layer.equation!r} is not that of one matrix product"
     if share < min_share:
         return _SMALL.format(share=share, min_share=min_share)
-    size, outputs = np.prod(layer.kernel.shape), layer.kernel.shape[-1]
+    size = np.prod(layer.kernel.shape)
+    outputs = int(np.prod(layer.kernel.shape[axes_going_in(layer) :]))
     if size // outputs + outputs >= size:
         return f"at rank 1 two layers would have {size // outputs + outputs:,} weights, the one has {size:,}"
     return ""
+
+
+def einsum_axes(equation: str) -> tuple[str, tuple[str, str], str] | None:
+    """Split an equation such as `abc,cde->abde` into what goes in, the two sides of the kernel, and what comes out.
+
+    Returns:
+        `("abc", ("c", "de"), "abde")`, or None if the kernel is not a matrix from the last axes to others.
+    """
+    before, kernel, after = equation.replace("->", ",").replace(" ", "").split(",")
+    contracted = "".join(letter for letter in kernel if letter not in after)
+    coming_out = kernel.removeprefix(contracted)
+    kept = before.removesuffix(contracted)
+    plain = kernel == contracted + coming_out and before == kept + contracted and after == kept + coming_out
+    return (before, (contracted, coming_out), after) if plain and contracted and "." not in equation else None
+
+
+def axes_going_in(layer: keras.layers.Layer) -> int:
+    """Return how many axes of a kernel are summed over."""
+    if type(layer).__name__ == "EinsumDense" and (axes := einsum_axes(layer.equation)):
+        return len(axes[1][0])
+    return len(layer.kernel.shape) - 1
 
 
 def is_sparse(kernel: np.ndarray) -> bool:
