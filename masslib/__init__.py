@@ -6,8 +6,10 @@ and a program that only runs an exported file never loads TensorFlow.
 Import it before TensorFlow and Keras, which then take their faster kernels for the CPU (see `masslib._util.kernels`).
 """
 
-from masslib._util import lazy
-from masslib._util.kernels import turn_on
+import os
+import sys
+
+from masslib._util import attach
 
 TYPE_CHECKING = False  # type checkers and editors assume True
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from masslib import plot as plot
     from masslib import runtime as runtime
     from masslib import selection as selection
+    from masslib import serving as serving
     from masslib import train as train
     from masslib.compression import Cluster as Cluster
     from masslib.compression import Compressed as Compressed
@@ -48,9 +51,12 @@ if TYPE_CHECKING:
     from masslib.selection import fastest as fastest
     from masslib.selection import search as search
     from masslib.selection import sensitivity as sensitivity
+    from masslib.serving import serve as serve
+    from masslib.train import evaluate_compiled as evaluate_compiled
     from masslib.train import fit as fit
 
-turn_on()
+if "tensorflow" not in sys.modules:  # which reads it once; a choice of the user's stands
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # Written out: asking importlib.metadata for it would take longer than the whole import.
 __version__ = "0.1.0"
@@ -72,12 +78,14 @@ _MODULES = (
     "plot",
     "runtime",
     "selection",
+    "serving",
     "train",
 )
 _NAMES = {
     "strategy": "distribute",
     "launch": "launcher",
     "fit": "train",
+    "evaluate_compiled": "train",
     "compress": "compression",
     "Cluster": "compression",
     "Compressed": "compression",
@@ -96,10 +104,11 @@ _NAMES = {
     "sensitivity": "selection",
     "package": "packaging",
     "verify": "packaging",
+    "serve": "serving",
 }
 _ATTRIBUTES = {name: f"masslib.{name}" for name in _MODULES}
 _ATTRIBUTES |= {name: f"masslib.{module}" for name, module in _NAMES.items()}
 
 __all__ = [*_ATTRIBUTES, "__version__"]
 if not TYPE_CHECKING:  # with a module-level __getattr__ type checkers would accept any name
-    __getattr__, __dir__ = lazy.attach(__name__, _ATTRIBUTES)
+    __getattr__, __dir__ = attach(__name__, _ATTRIBUTES)

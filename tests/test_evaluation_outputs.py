@@ -33,10 +33,10 @@ def test_subset_and_pair_agree_and_names_are_kept():
 
 
 def test_data_is_read_in_pieces_of_whole_batches(monkeypatch):
-    monkeypatch.setattr("masslib.evaluation.outputs._CHUNK_BYTES", 100 * P3[0].nbytes)
+    monkeypatch.setattr("masslib.evaluation.outputs._CHUNK_BYTES", 200 * P3[0].nbytes)
     model = Echo()
     result = evaluate(model, (P3, Y3), batch_size=32)
-    assert [rows for rows, _, _ in model.calls] == [96] * 6 + [24]
+    assert [rows for rows, _, _ in model.calls] == [32] + [96] * 5 + [88]
     assert {(size, verbose) for _, size, verbose in model.calls} == {(32, 0)}
     monkeypatch.undo()
     assert result == evaluate(Echo(), (P3, Y3))
@@ -77,8 +77,8 @@ def test_keras_models(library):
     [
         (P3, Y3[:-1], r"x has shape \(600, 3\) and y \(599,\)"),
         (P3[:0], Y3[:0], "no rows"),
-        (P3[:, :, None], Y3, r"predict\(\) gave shape \(600, 3, 1\) for 600 rows"),
-        (np.where(P3 > 0.9, np.nan, P3), Y3, "NaN or infinite outputs in .* of 600 rows"),
+        (P3[:, :, None], Y3, r"y has int64 labels of shape \(600,\) .* the model outputs \(3, 1\) per row; no task"),
+        (np.where(P3 > 0.9, np.nan, P3), Y3, r"NaN or infinite outputs in \d+ of rows 0 to 255, of 600 rows"),
     ],
 )
 def test_errors_of_arrays(outputs, y, words):
@@ -91,9 +91,15 @@ def test_errors_of_models_and_data():
         evaluate({}, (P3, Y3))
     with pytest.raises(TypeError, match=r"data is a ndarray; expected a Subset"):
         evaluate(Echo(), P3)
-    with pytest.raises(TypeError, match=r"tuple of 3 items; expected a pair"):
-        evaluate(Echo(), (P3, Y3, None))
+    with pytest.raises(TypeError, match=r"tuple of 4 items; expected \(x, y\)"):
+        evaluate(Echo(), (P3, Y3, None, None))
     several = Echo()
     several.predict = lambda x: [x, x]
-    with pytest.raises(TypeError, match="gave a list of 2 outputs"):
+    with pytest.raises(ValueError, match="y is one array, but the model has the outputs 0, 1; name them in a dict"):
         evaluate(several, (P3, Y3))
+    with pytest.raises(ValueError, match="y has the names price, the model the outputs 0, 1"):
+        evaluate(several, (P3, {"price": Y3}))
+    with pytest.raises(ValueError, match="y has 3 parts, but the model the outputs 0, 1"):
+        evaluate(several, (P3, (Y3, Y3, Y3)))
+    with pytest.raises(ValueError, match="data has no labels"):
+        evaluate(several, from_arrays(P3))

@@ -109,8 +109,15 @@ def test_multilabel_is_what_scikit_learn_says(kind):
             "micro_f1": metrics.f1_score(y, predicted, average="micro"),
             "macro_f1": metrics.f1_score(y, predicted, average="macro"),
             "auc": metrics.roc_auc_score(y, scores),
+            "mean_ap": metrics.average_precision_score(y, scores, average="macro"),
         }
     )
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(y, predicted, average=None)
+    expected = {"precision": precision, "recall": recall, "f1": f1, "rows": support}
+    expected["ap"] = metrics.average_precision_score(y, scores, average=None)
+    assert {name: list(column) for name, column in result.per_class.items()} == {
+        name: pytest.approx(list(values)) for name, values in expected.items()
+    }
     assert (result.task, result.n, result.confusion) == ("multilabel", 300, None)
     assert run(logit(scores), y, task="multilabel").metrics == pytest.approx(result.metrics)
     y[:, 1] = True

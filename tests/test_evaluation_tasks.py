@@ -100,7 +100,7 @@ def test_one_hot_labels_are_classes():
 @pytest.mark.parametrize(
     ("outputs", "y", "options", "error", "words"),
     [
-        (P3, Y3, {"task": "ranking"}, ValueError, r"task is 'ranking'; expected one of 'auto', 'multiclass'"),
+        (P3, Y3, {"task": "ranks"}, ValueError, r"task is 'ranks'; expected one of 'auto', 'multiclass'"),
         (P3, Y3, {"batch_size": 0}, ValueError, "batch_size=0: expected a whole number of at least 1"),
         (P3, Y3 + 1, {}, ValueError, "labels from 1 to 3, but the model tells 3 classes apart"),
         (P3, Y3 - 1, {}, ValueError, "labels from -1 to 1"),
@@ -113,7 +113,7 @@ def test_one_hot_labels_are_classes():
         (P3, np.where(Y3 == 1, np.nan, 0.0), {}, ValueError, "y contains NaN"),
         (P3, Y3, {"task": "binary"}, ValueError, "task is 'binary', but the model has 3 outputs"),
         (P2, Y2, {"task": "multiclass"}, ValueError, "'multiclass', but the model has one output"),
-        (P3, Y3 / 2, {"task": "regression"}, ValueError, r"outputs of shape \(600, 3\), but y has shape"),
+        (P3, Y3 / 2, {"task": "regression"}, ValueError, r"gives \(3,\) per row, but y has \(\)"),
     ],
 )
 def test_errors_say_what_is_wrong(outputs, y, options, error, words):

@@ -26,6 +26,7 @@ DRAWINGS = {
     "history": lambda: plot.history({"loss": [0.9, 0.5], "accuracy": [0.7, 0.8], "val_loss": [0.8, 0.6]}),
     "images": lambda: plot.images(X, Y, P, ["shoe", "bag", "shirt"]),
     "confusion": lambda: plot.confusion([[3, 1], [0, 4]]),
+    "reliability": lambda: plot.reliability([[10, 0.25, 0.2], [0, np.nan, np.nan], [30, 0.75, 0.7]]),
     "sensitivity": lambda: plot.sensitivity(pd.DataFrame({0.5: [0.9, 0.8]}, index=["dense", "conv"]), 0.9),
     "tradeoff": lambda: plot.tradeoff(TABLE),
     "weights": lambda: plot.weights({"before": X, "after": np.round(4 * X)}),

@@ -117,10 +117,10 @@ def test_what_fails_is_named_and_quantities_are_refused_at_once(model, digits):
     with pytest.raises(ValueError, match="names nope") as caught:
         masslib.compare(model, {"odd": masslib.Prune({"nope": 0.5}, max_steps=1)}, digits, verbose=False)
     assert caught.value.__notes__ == ["This was the recipe 'odd': Prune({'nope': 0.5}, max_steps=1)."]
-    part = masslib.data.from_arrays(np.zeros((4, 3)), np.zeros(4))
+    part = masslib.data.from_arrays(np.zeros((4, 3)), np.zeros((4, 2)))
     prices = models.mlp((3,), 2)
     prices.compile(loss="mse")
-    with pytest.raises(ValueError, match="compare judges classifiers by their accuracy, and these labels are quant"):
+    with pytest.raises(ValueError, match="metric='accuracy': the model is judged by mae, rmse, r2; pass one of these"):
         masslib.compare(prices, {"int8": masslib.Quantize("int8")}, masslib.data.Splits(part, part, part, None))
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import masslib
 from masslib import export, models
+from masslib.selection import Metric
 from masslib.selection import _fastest as selection
 
 
@@ -68,7 +69,7 @@ def test_without_a_folder_the_files_outlive_the_result(model, splits, monkeypatc
 )
 def test_what_is_slower_or_worse_is_never_picked(median, drops, max_drop, winner, verdicts):
     table = pd.DataFrame({"median_ms": median, "drop_points": drops}, ["LiteRT float32", "a", "b"])
-    assert selection.judge(table, "median_ms", max_drop) == winner
+    assert selection.judge(table, "median_ms", max_drop, Metric()) == winner
     assert table["verdict"].tolist() == verdicts
 
 

@@ -106,7 +106,7 @@ def test_bad_input_is_refused(trained, digits):
         sensitivity("model", digits.valid)
     model = keras.Sequential([keras.Input(digits.input_shape), keras.layers.Flatten(), keras.layers.Dense(1)])
     x, y = digits.valid[:]
-    with pytest.raises(ValueError, match="sensitivity measures the accuracy of classifiers"):
+    with pytest.raises(ValueError, match="metric='accuracy': the model is judged by mae, rmse, r2; pass one of these"):
         sensitivity(model, (x, y / 3), verbose=False)
     with pytest.raises(TypeError, match="table is a dict; expected the .table"):
         masslib.plot.sensitivity({}, 0.9)

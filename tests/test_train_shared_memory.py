@@ -6,6 +6,7 @@ import mmap
 import os
 import socket
 import threading
+import time
 from unittest import mock
 
 import keras
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 
 import masslib
-from masslib.train.shared_memory import SharedMemoryAllReduce
+from masslib.train import shared_memory
+from masslib.train.shared_memory import SharedMemoryAllReduce, slots_for
 
 
 def _workers(workers, nbytes):
-    slots = np.zeros((workers + 1, nbytes), "uint8")
+    slots = np.zeros((slots_for(workers), nbytes), "uint8")
     pairs = {(a, b): socket.socketpair() for a in range(workers) for b in range(a)}
     others = [{} for _ in range(workers)]
     for (a, b), (left, right) in pairs.items():
@@ -60,6 +62,23 @@ def test_all_get_the_sums_in_the_order_of_the_ranks_and_keep_them(workers, dtype
         for rank in range(workers):
             assert found[rank][number].dtype == expected.dtype
             np.testing.assert_array_equal(found[rank][number], expected)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_fast_worker_never_writes_over_what_a_slow_one_still_reads(workers, monkeypatch):
+    """Between meeting the others and reading what they wrote, now one worker dawdles and now another."""
+    private, dawdle = shared_memory._private, threading.local()
+
+    def slow(like):
+        dawdle.calls = getattr(dawdle, "calls", threading.get_ident()) + 1
+        time.sleep(0.02 * (dawdle.calls % 2))
+        return private(like)
+
+    monkeypatch.setattr(shared_memory, "_private", slow)
+    rounds = [np.full((workers, 100), float(number)) for number in range(20)]
+    found = _summed(rounds)
+    for rank in range(workers):
+        assert [set(values) for values in found[rank]] == [{number * workers} for number in range(20)]
 
 
 def test_a_worker_that_has_gone_is_named():

@@ -6,28 +6,20 @@ while it is imported.
 """
 
 import os
-import sys
 import warnings
 
 _VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 # What TensorFlow looks for, as Linux names it
 _MADE_FOR_NETWORKS = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
-_too_late = False
-
-
-def turn_on() -> None:
-    """Ask for the kernels, unless the user has chosen; child processes get the choice, too."""
-    global _too_late
-    _too_late = _VARIABLE not in os.environ and "tensorflow" in sys.modules
-    os.environ.setdefault(_VARIABLE, "1")
+_told = False
 
 
 def warn_if_off() -> None:
     """Say once that convolutions train slower than need be: TensorFlow came first, on a processor where it matters."""
-    global _too_late
-    if not _too_late:
+    global _told
+    if _told or _VARIABLE in os.environ:  # `import masslib` sets it, unless TensorFlow has been imported already
         return
-    _too_late = False
+    _told = True
     import tensorflow as tf
 
     flags = _processor_flags()

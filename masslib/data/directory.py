@@ -13,8 +13,9 @@ import numpy as np
 
 from masslib._util import progress
 from masslib._util.extras import needed_by
+from masslib._util.photos import Decoder, Unsuitable
 from masslib.data.batches import whole
-from masslib.data.photos import Decoder, PhotoRows, Unsuitable
+from masslib.data.photos import PhotoRows
 from masslib.data.splits import Splits, set_aside
 from masslib.data.subset import Subset
 

@@ -1,4 +1,4 @@
-"""`outputs_and_labels`: what a model answers to each row of its data, checked."""
+"""What a model answers to each row of its data, checked and piece by piece."""
 
 from __future__ import annotations
 
@@ -6,43 +6,136 @@ import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from masslib.data.rows import nested
+
 _CHUNK_BYTES = 64 * 2**20
 
 
+@dataclass(frozen=True)
+class Source:
+    """Rows to evaluate on.
+
+    Attributes:
+        take: slice -> inputs, an array or a structure of arrays.
+        rows: How many there are.
+        y: All labels, an array or a structure of arrays; None without labels.
+        weights: All weights alike.
+        classes: Names of the classes, or None.
+    """
+
+    take: Callable[[slice], Any]
+    rows: int
+    y: Any
+    weights: Any
+    classes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows with what the model answers to them, each by the name of the output.
+
+    A model with one array as output has one, of the name "".
+
+    Attributes:
+        rows: Which rows.
+        outputs: Name -> finite floats `(rows, ...)`.
+        y: Name -> the labels of all rows, `(n, ...)`; without the outputs that have none.
+        weights: Name -> the weights of all rows, `(n, ...)`; without the outputs that have none.
+    """
+
+    rows: slice
+    outputs: dict[str, np.ndarray]
+    y: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
+
+
 def outputs_and_labels(model: Any, data: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
-    """Outputs `(n, k)`, labels `(n, ...)` and the names of the classes, with little of the inputs in memory."""
-    take, n, classes = _source(data)
-    with _predictor(model) as predict:
-        outputs, y = _run(predict, take, n, batch_size)
-    return outputs, y, classes
+    """Outputs `(n, ...)`, labels `(n, ...)` and the names of the classes, for models with one output.
+
+    Raises:
+        TypeError: If the model has several outputs.
+    """
+    source = source_of(data)
+    outputs = []
+    for piece in pieces(model, source, batch_size):
+        if "" not in piece.outputs:
+            raise TypeError(f"predict() gave the outputs {', '.join(piece.outputs)}; expected one array")
+        outputs.append(piece.outputs[""])
+    return np.concatenate(outputs), piece.y[""], source.classes
 
 
-def _source(data: Any) -> tuple[Callable[[slice], tuple[Any, Any]], int, tuple[str, ...] | None]:
-    """A function from slice to `(x, y)`, the number of rows, and the names of the classes."""
+def source_of(data: Any) -> Source:
+    """The rows of a `Subset`, of a pair `(x, y)`, or of `(x, y, sample_weight)`."""
     if isinstance(data, tuple | list):
-        if len(data) != 2:
-            raise TypeError(f"data is a {type(data).__name__} of {len(data)} items; expected a pair (x, y).")
-        x, y = np.asarray(data[0]), np.asarray(data[1])
-        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-            raise ValueError(f"x has shape {x.shape} and y {y.shape}; expected the same number of rows in both.")
-        take, n, classes = (lambda rows: (x[rows], y[rows])), len(x), None
+        if len(data) not in (2, 3):
+            raise TypeError(
+                f"data is a {type(data).__name__} of {len(data)} items; expected (x, y), or (x, y, sample_weight)."
+            )
+        parts = tuple(_arrays(part) for part in data)
+        counts = [sorted({len(leaf) if leaf.ndim else -1 for leaf in leaves(part)}) for part in parts]
+        if len({count for several in counts for count in several}) != 1 or -1 in counts[0]:
+            shapes = [nested(lambda leaf: leaf.shape, part) for part in parts]
+            weighted = f" and sample_weight {shapes[2]}" if len(shapes) == 3 else ""
+            raise ValueError(
+                f"x has shape {shapes[0]} and y {shapes[1]}{weighted}; expected the same number of rows in all."
+            )
+        rows, y, weights, classes = counts[0][0], parts[1], parts[2] if len(parts) == 3 else None, None
+
+        def take(which: slice) -> Any:
+            return nested(lambda leaf: leaf[which], parts[0])
+
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and hasattr(data, "y"):
-        classes = getattr(data, "classes", None)
-        take, n = data.__getitem__, len(data)
+        rows, y, classes = len(data), data.y, getattr(data, "classes", None)
+        weights = getattr(data, "sample_weight", None)
+
+        def take(which: slice) -> Any:
+            return data[which][0]
+
     else:
         raise TypeError(f"data is a {type(data).__name__}; expected a Subset, as in splits.test, or a pair (x, y).")
-    if n == 0:
+    if rows == 0:
         raise ValueError("data has no rows; there is nothing to evaluate.")
-    return take, n, None if classes is None else tuple(map(str, classes))
+    if y is None:
+        raise ValueError("data has no labels; pass (x, y), for an autoencoder (x, x)")
+    return Source(take, rows, y, weights, None if classes is None else tuple(map(str, classes)))
+
+
+def pieces(model: Any, source: Source, batch_size: int) -> Iterator[Piece]:
+    """What a model answers to all rows, with one piece of inputs and outputs in memory at a time.
+
+    Args:
+        model: Anything with `predict`, or the path of an exported file, which is loaded and closed.
+        source: The rows.
+        batch_size: Rows per batch of `predict`.
+
+    Raises:
+        TypeError: If the model cannot predict.
+        ValueError: If outputs and labels do not fit each other, or outputs are NaN or infinite.
+    """
+    with _predictor(model) as (predict, names):
+        start, step = 0, batch_size
+        while start < source.rows:
+            rows = slice(start, min(start + step, source.rows))
+            x = source.take(rows)
+            answers = named(predict(x, batch_size), names)
+            outputs = {name: _checked(name, np.asarray(answers[name]), rows, source.rows) for name in answers}
+            if start == 0:
+                y = _matched("y", source.y, outputs, names)
+                weights = _matched("sample_weight", source.weights, outputs, names)
+            yield Piece(rows, outputs, y, weights)
+            # Only now it is known how much memory the answers take.
+            held = sum(leaf.nbytes for leaf in (*leaves(x), *outputs.values())) // (rows.stop - start)
+            start, step = rows.stop, max(1, _CHUNK_BYTES // max(1, held) // batch_size) * batch_size
 
 
 @contextlib.contextmanager
-def _predictor(model: Any) -> Iterator[Callable[[np.ndarray, int], Any]]:
-    """Yields `predict(x, batch_size)` for a model or for the path of an exported file."""
+def _predictor(model: Any) -> Iterator[tuple[Callable[[Any, int], Any], list[str] | None]]:
+    """Yields `predict(x, batch_size)` for a model or for the path of a file, and the names of the outputs."""
     with contextlib.ExitStack() as stack:
         if isinstance(model, str | os.PathLike):
             from masslib import runtime
@@ -56,42 +149,92 @@ def _predictor(model: Any) -> Iterator[Callable[[np.ndarray, int], Any]]:
         known = inspect.signature(model.predict).parameters
         quiet = {"verbose": 0} if "verbose" in known else {}
 
-        def predict(x: np.ndarray, batch_size: int) -> Any:
+        def predict(x: Any, batch_size: int) -> Any:
             sized = {"batch_size": batch_size} if "batch_size" in known else {}
             return model.predict(x, **sized, **quiet)
 
-        yield predict
+        yield predict, output_names(model)
 
 
-def _run(predict: Callable, take: Callable, n: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs `(n, k)` and labels of all rows, with one piece of the inputs in memory at a time."""
-    row_bytes = max(1, np.asarray(take(slice(0, 1))[0]).nbytes)
-    step = max(1, _CHUNK_BYTES // row_bytes // batch_size) * batch_size
-    outputs, labels = [], []
-    for start in range(0, n, step):
-        x, y = take(slice(start, min(start + step, n)))
-        outputs.append(_checked(predict(x, batch_size), rows=len(y)))
-        labels.append(np.asarray(y))
-    return np.concatenate(outputs), np.concatenate(labels)
+def output_names(model: Any) -> list[str] | None:
+    """`model.output_names`, None where the model has none or not all differ."""
+    names = getattr(model, "output_names", None)
+    return list(names) if names and len(set(names)) == len(names) else None
 
 
-def _checked(outputs: Any, rows: int) -> np.ndarray:
-    """The outputs as finite floats `(rows, k)`."""
-    if isinstance(outputs, dict | list | tuple):
-        raise TypeError(
-            f"predict() gave a {type(outputs).__name__} of {len(outputs)} outputs; evaluate() needs a model "
-            "with one output array."
-        )
-    outputs = np.asarray(outputs)
-    if outputs.ndim not in (1, 2) or len(outputs) != rows or outputs.size == 0:
+def named(outputs: Any, names: list[str] | None) -> dict[str, Any]:
+    """What a structure holds, by name: keys of a dict, else the names of the model's outputs, else their numbers."""
+    if isinstance(outputs, dict):
+        return {
+            f"{key}/{inner}" if inner else str(key): array
+            for key, part in outputs.items()
+            for inner, array in named(part, None).items()
+        }
+    if not isinstance(outputs, list | tuple):
+        return {"": outputs}
+    arrays = [array for part in outputs for array in named(part, None).values()]
+    if len(arrays) == 1:
+        return {"": arrays[0]}
+    keys = names if names and len(names) == len(arrays) else list(map(str, range(len(arrays))))
+    return dict(zip(keys, arrays, strict=True))
+
+
+def _matched(what: str, values: Any, outputs: dict[str, np.ndarray], names: list[str] | None) -> dict[str, np.ndarray]:
+    """Labels or weights by the name of the output that they belong to; one array of weights belongs to all."""
+    if values is None:
+        return {}
+    if not isinstance(values, dict | list | tuple):
+        if len(outputs) > 1 and what == "y":
+            raise ValueError(f"y is one array, but the model has the outputs {', '.join(outputs)}; name them in a dict")
+        return dict.fromkeys(outputs, np.asarray(values))
+    if isinstance(values, dict):
+        flat = named(values, None)
+        # Keras takes the names of the layers as well as the keys of the outputs.
+        if names and len(names) == len(outputs) and set(flat) <= set(names):
+            flat = {name: flat[key] for name, key in zip(outputs, names, strict=True) if key in flat}
+        if not set(flat) <= set(outputs):
+            raise ValueError(f"{what} has the names {', '.join(flat)}, the model the outputs {', '.join(outputs)}")
+    else:
+        parts = list(named(values, None).values())
+        if len(parts) != len(outputs):
+            raise ValueError(f"{what} has {len(parts)} parts, but the model the outputs {', '.join(outputs) or 'one'}")
+        flat = dict(zip(outputs, parts, strict=True))
+    return {name: np.asarray(flat[name]) for name in outputs if flat.get(name) is not None}
+
+
+def _checked(name: str, outputs: np.ndarray, which_rows: slice, total: int) -> np.ndarray:
+    """The outputs as finite floats `(rows, ...)`."""
+    which = f" of output {name!r}" if name else ""
+    rows = which_rows.stop - which_rows.start
+    if outputs.ndim == 0 or len(outputs) != rows or outputs.size == 0:
+        raise ValueError(f"predict() gave shape {outputs.shape}{which} for {rows} rows; expected ({rows}, ...).")
+    if outputs.dtype.kind not in "fiub":
+        raise TypeError(f"predict() gave {outputs.dtype}{which}; expected numbers")
+    outputs = outputs.astype(np.result_type(outputs.dtype, np.float32), copy=False)
+    finite = np.isfinite(outputs)
+    if not finite.all():
+        bad = int((~finite.reshape(rows, -1).all(axis=1)).sum())
         raise ValueError(
-            f"predict() gave shape {outputs.shape} for {rows} rows; expected ({rows},) or ({rows}, outputs)."
-        )
-    outputs = outputs.astype(np.result_type(outputs.dtype, np.float32)).reshape(rows, -1)
-    bad = int((~np.isfinite(outputs).all(axis=1)).sum())
-    if bad:
-        raise ValueError(
-            f"predict() gave NaN or infinite outputs in {bad} of {rows} rows; look for a diverged training "
-            "(NaN in the weights) or NaN in the input."
+            f"predict() gave NaN or infinite outputs{which} in {bad} of rows {which_rows.start} to "
+            f"{which_rows.stop - 1}, of {total} rows; look for a diverged training (NaN in the weights) or NaN "
+            "in the input."
         )
     return outputs
+
+
+def _arrays(values: Any) -> Any:
+    """A structure of arrays; lists of numbers, at any depth, are one array."""
+    if isinstance(values, list | tuple) and all(np.isscalar(value) for value in _flat(values)):
+        return np.asarray(values)
+    return nested(np.asarray, values)
+
+
+def leaves(structure: Any) -> list[np.ndarray]:
+    """All arrays of a structure."""
+    return [np.asarray(leaf) for leaf in _flat(structure)]
+
+
+def _flat(structure: Any) -> list[Any]:
+    found: list[Any] = []
+    nested(found.append, structure)
+    return found

@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-TASKS = ("auto", "multiclass", "binary", "multilabel", "regression")
+from masslib.evaluation.outputs import named, output_names
+from masslib.evaluation.result import FIGURES
+
+TASKS = ("auto", *FIGURES)
+
+# Quantized probabilities leave [0, 1] by rounding, logits by far more.
+_ROUNDING = 1e-2
 
 # What a compiled loss says of the task; of two, the number of outputs decides. Names are those of Keras' classes and
 # functions, without underscores.
@@ -25,8 +31,8 @@ _LOSSES = {
 }
 
 
-def compiled_task(model: Any) -> str:
-    """The task that the loss of a compiled model names, `"auto"` if it names none.
+def compiled_task(model: Any) -> str | dict[str, str]:
+    """The task that the loss of a compiled model names, `"auto"` if it names none; of several outputs, by their names.
 
     Example:
         >>> import masslib
@@ -35,69 +41,140 @@ def compiled_task(model: Any) -> str:
         >>> compiled_task(model)
         'multiclass'
     """
-    shape = getattr(model, "output_shape", None)
-    return _named(model, shape[-1] if isinstance(shape, tuple) and shape else None) or "auto"
+    outputs = _outputs(model)
+    losses = _losses(model, list(outputs))
+    tasks = {name: _named(losses[name], getattr(it, "shape", None)) or "auto" for name, it in outputs.items()}
+    return tasks[""] if list(tasks) == [""] else tasks
 
 
-def pick_task(task: str, model: Any, outputs: np.ndarray, y: np.ndarray, classes: tuple[str, ...] | None) -> str:
-    """The task of outputs `(n, k)` and labels `(n, ...)`: the one passed, compiled, or the only one that fits."""
-    k = outputs.shape[1]
+def compiled_options(model: Any) -> dict[str, Any]:
+    """What the loss of a compiled model tells `evaluate` of its files: `task`, and `ignore_class` if there is one."""
+    outputs = _outputs(model)
+    losses = _losses(model, list(outputs)).values()
+    ignored = {loss.ignore_class for loss in losses if getattr(loss, "ignore_class", None) is not None}
+    return {"task": compiled_task(model)} | ({"ignore_class": ignored.pop()} if len(ignored) == 1 else {})
+
+
+def pick_task(
+    task: str, model: Any, name: str, names: list[str], outputs: np.ndarray, y: np.ndarray, classes: bool
+) -> str:
+    """The task of outputs `(rows, ...)` and labels `(n, ...)`: the one passed, compiled, or the only one that fits.
+
+    Args:
+        task: As passed.
+        model: What answered; its compiled loss is asked.
+        name: Name of the output.
+        names: Names of all outputs.
+        outputs: Of some rows.
+        y: Labels of all rows.
+        classes: Whether the classes have names, so that labels are no quantities.
+    """
     _check_values(y)
     if task == "auto":
-        task = _named(model, k) or _only(_fitting(outputs, y, named=classes is not None), outputs, y)
-    if task in ("multiclass", "multilabel") and k == 1:
+        loss = _losses(model, names).get(name)
+        task = _named(loss, outputs.shape) or _only(_fitting(outputs.shape, y, named=classes), outputs.shape, y)
+    rank, k = outputs.ndim, outputs.shape[-1] if outputs.ndim > 1 else 1
+    if task in ("multiclass", "binary", "multilabel", "out_of_scope") and rank > 2:
+        raise ValueError(
+            f"task is {task!r}, but the model gives outputs of shape {outputs.shape[1:]} per row; expected (k,). "
+            "Classes of pixels are task='segmentation', those of tokens task='tokens'."
+        )
+    if task in ("multiclass", "multilabel", "out_of_scope", "tokens") and k == 1:
         raise ValueError(f"task is {task!r}, but the model has one output; expected one per class.")
     if task == "binary" and k > 2:
         raise ValueError(f"task is 'binary', but the model has {k} outputs; expected 1 (or a softmax of 2).")
+    if task in ("segmentation", "tokens") and rank < 3:
+        raise ValueError(
+            f"task is {task!r}, but the model gives outputs of shape {outputs.shape[1:]} per row; expected (..., k)."
+        )
     return task
 
 
-def _named(model: Any, outputs: int | None) -> str | None:
-    """The task that a compiled loss names, if it is one of Keras' own."""
+def _outputs(model: Any) -> dict[str, Any]:
+    """The symbolic outputs of a Keras model by name; None for one that does not know them before it is called."""
+    found = getattr(model, "output", None)
+    return named(getattr(model, "outputs", None) if found is None else found, output_names(model))
+
+
+def _losses(model: Any, names: list[str]) -> dict[str, Any]:
+    """The compiled loss of each output; None where there is none."""
     loss = getattr(model, "loss", None)
-    if isinstance(loss, dict | list | tuple):
-        losses = list(loss.values()) if isinstance(loss, dict) else list(loss)
-        loss = losses[0] if len(losses) == 1 else None
+    if isinstance(loss, dict):
+        keys = output_names(model) or names
+        flat = named(loss, None)
+        by_layer = dict(zip(names, keys, strict=True)) if len(keys) == len(names) else {}
+        return {name: flat.get(name, flat.get(by_layer.get(name))) for name in names}
+    if isinstance(loss, list | tuple):
+        losses = list(named(loss, None).values())
+        return dict(zip(names, losses, strict=True)) if len(losses) == len(names) else dict.fromkeys(names)
+    return dict.fromkeys(names, loss)
+
+
+def _named(loss: Any, shape: tuple[int | None, ...] | None) -> str | None:
+    """The task that a loss of Keras' own names for outputs of this shape, the batch included."""
     kind = loss if callable(loss) and hasattr(loss, "__name__") else type(loss)
     if not isinstance(loss, str) and not kind.__module__.startswith(("keras.", "tf_keras.")):
         return None
     name = (loss if isinstance(loss, str) else kind.__name__).lower().replace("_", "")
     task = next((task for task, names in _LOSSES.items() if name in names), None)
-    if task == "binary or multilabel":
-        return None if outputs is None else "binary" if outputs == 1 else "multilabel"
-    return task
+    if task in (None, "regression"):
+        return task
+    if shape is None:
+        return task if task == "multiclass" else None
+    rank, k = len(shape), shape[-1] if len(shape) > 1 else 1
+    if task == "multiclass":
+        return "multiclass" if rank < 3 else "tokens" if rank == 3 else "segmentation"
+    if rank < 3:
+        return "binary" if k == 1 else "multilabel"
+    return "segmentation" if k == 1 else None
 
 
-def _fitting(outputs: np.ndarray, y: np.ndarray, *, named: bool) -> list[str]:
-    """The tasks that outputs `(n, k)` and labels can be of; those with named classes are no quantities."""
-    k, one_each = outputs.shape[1], y.size == len(y)
-    alike = y.reshape(len(y), -1).shape == outputs.shape
-    flags = bool(np.isin(y, (0, 1)).all())
-    indices = one_each and bool((y == np.floor(y)).all() and y.min() >= 0 and y.max() < k)
-    fits = {
-        "multiclass": k > 1 and (indices or (alike and is_one_hot(y))),
-        "binary": k == 1 and one_each and (flags or is_signs(y)),
-        "multilabel": k > 1 and alike and flags,
-        "regression": alike and y.dtype.kind != "b" and not named,
-    }
+def _fitting(shape: tuple[int, ...], y: np.ndarray, *, named: bool) -> list[str]:
+    """The tasks that outputs of this shape and labels `(n, ...)` can be of; named classes are no quantities."""
+    rank, k = len(shape), shape[-1] if len(shape) > 1 else 1
+    whole, flags = bool((y == np.floor(y)).all()), bool(np.isin(y, (0, 1)).all())
+    if rank > 2:
+        alike, classes = y.shape[1:] == shape[1:], whole and y.shape[1:] in (shape[1:-1], (*shape[1:-1], 1))
+        fits = {
+            "tokens": rank == 3 and k > 1 and classes,
+            "segmentation": (rank > 3 or k == 1) and classes and (k > 1 or flags),
+            "regression": alike and not named,
+        }
+    else:
+        alike = y.reshape(len(y), -1).shape[1] == k
+        indices = whole and y.size == len(y) and y.min() >= 0 and y.max() < k
+        fits = {
+            "multiclass": k > 1 and (indices or (alike and is_one_hot(y))),
+            "binary": k == 1 and y.size == len(y) and (flags or is_signs(y)),
+            "multilabel": k > 1 and alike and flags,
+            "regression": alike and y.dtype.kind != "b" and not named,
+        }
     return [task for task, fit in fits.items() if fit]
 
 
-def _only(tasks: list[str], outputs: np.ndarray, y: np.ndarray) -> str:
+def _only(tasks: list[str], shape: tuple[int, ...], y: np.ndarray) -> str:
     if len(tasks) == 1:
         return tasks[0]
-    k = outputs.shape[1]
-    if not tasks and k > 1 and y.size == len(y):
+    k = shape[-1] if len(shape) > 1 else 1
+    if not tasks and len(shape) == 2 and k > 1 and y.size == len(y):
         class_indices(y, k)  # says what is wrong with them
-    kind = f"y has {y.dtype} labels of shape {y.shape} from {y.min()} to {y.max()} and the model {k} outputs per row"
+    what = f"{k} outputs" if len(shape) < 3 else f"outputs {shape[1:]}"
+    kind = f"y has {y.dtype} labels of shape {y.shape} from {y.min()} to {y.max()} and the model {what} per row"
     if not tasks:
+        places = ", ..." if len(shape) > 2 else ""
         raise ValueError(
-            f"{kind}; no task fits. Expected class indices (n,), labels (n, {k}) of 0 and 1, or quantities (n, {k})."
+            f"{kind}; no task fits. Expected class indices (n{places or ','}), labels (n{places}, {k}) of 0 and 1, or "
+            f"quantities (n{places}, {k}). A label that stands for no class is passed as ignore_class."
         )
     raise ValueError(
         f"{kind}; that fits {' and '.join(map(repr, tasks))}, and no compiled loss tells which. Pass one of them, such "
         f"as task={tasks[0]!r}."
     )
+
+
+def are_probabilities(outputs: np.ndarray) -> bool:
+    """Whether all outputs lie in [0, 1]."""
+    return bool(outputs.min() >= -_ROUNDING and outputs.max() <= 1 + _ROUNDING)
 
 
 def is_one_hot(y: np.ndarray) -> bool:
@@ -125,7 +202,7 @@ def class_indices(y: np.ndarray, k: int) -> np.ndarray:
     if indices.min() < 0 or indices.max() >= k:
         raise ValueError(
             f"y has labels from {indices.min()} to {indices.max()}, but the model tells {k} classes apart; "
-            f"expected labels from 0 to {k - 1}. Leave rows of a void class out."
+            f"expected labels from 0 to {k - 1}. Pass the label of rows without a class as ignore_class."
         )
     return indices
 

@@ -11,8 +11,9 @@ with needed_by(__name__):
     from masslib.plot._confusion import confusion
     from masslib.plot._history import history
     from masslib.plot._images import images
+    from masslib.plot._reliability import reliability
     from masslib.plot._sensitivity import sensitivity
     from masslib.plot._tradeoff import tradeoff
     from masslib.plot._weights import weights
 
-__all__ = ["communication", "confusion", "history", "images", "sensitivity", "tradeoff", "weights"]
+__all__ = ["communication", "confusion", "history", "images", "reliability", "sensitivity", "tradeoff", "weights"]

@@ -10,7 +10,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from masslib.plot.style import GREY, PALE, STYLE, figure_of, percent
+from masslib.plot.style import FRACTIONS, GREY, PALE, STYLE, figure_of, percent, words
 
 _LABELS = {
     "sparsity": "Weights of the layer set to zero",
@@ -25,7 +25,14 @@ _MOST = 12
 
 
 def sensitivity(
-    table: Any, baseline: float, technique: str = "sparsity", *, most: int = _MOST, ax: Axes | None = None
+    table: Any,
+    baseline: float,
+    technique: str = "sparsity",
+    *,
+    metric: str = "accuracy",
+    small_is_good: bool = False,
+    most: int = _MOST,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the accuracy against the level, one curve per layer, from gentle at the left to strong at the right.
 
@@ -33,6 +40,8 @@ def sensitivity(
         table: Accuracies, a `pandas.DataFrame` with one row per layer and one column per level; `Sensitivity.table`.
         baseline: Accuracy of the untouched model, the dashed line.
         technique: `"sparsity"`, `"rank"` or `"bits"`, for the words.
+        metric: Name of what the table holds.
+        small_is_good: Whether a small metric is good, as an error is.
         most: Of more layers those are drawn that lose most on average, and the axis says so.
         ax: Axes to draw on instead of a new figure.
 
@@ -58,7 +67,8 @@ def sensitivity(
             f"expected a table with layers and levels, and one of {', '.join(map(repr, _LABELS))}; got "
             f"{len(table)} rows and {technique!r}"
         )
-    chosen = set(table.mean(axis=1).nsmallest(most).index)
+    means = table.mean(axis=1)
+    chosen = set((means.nlargest(most) if small_is_good else means.nsmallest(most)).index)
     with plt.rc_context(STYLE):
         figure, ax, own = figure_of(ax, (7.2, 4.0))
         places = np.arange(table.shape[1])
@@ -67,12 +77,13 @@ def sensitivity(
             ax.plot(places, row, style, marker="o", color=_COLOURS[index % len(_COLOURS)], label=str(name))
         ax.axhline(baseline, color=GREY, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
         ax.set_xticks(places, [_level(level, technique) for level in table.columns])
-        ax.yaxis.set_major_formatter(ticker.FuncFormatter(percent))
+        if metric in FRACTIONS:
+            ax.yaxis.set_major_formatter(ticker.FuncFormatter(percent))
         ax.grid(axis="y", color=PALE, linewidth=0.6)
         ax.set_axisbelow(True)
         hidden = len(table) - len(chosen)
         ax.set_xlabel(_LABELS[technique] + (f"\nnot shown: {hidden} layers that lose less" if hidden else ""))
-        ax.set_ylabel("Accuracy")
+        ax.set_ylabel(words(metric))
         ax.set_title("What each layer can spare, alone and without training")
         # Beside the axes, where no curve runs.
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="dashed grey: untouched", alignment="left")

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from masslib.plot.labels import label_points
-from masslib.plot.style import BLUE, GREY, PALE, STYLE, figure_of, words
+from masslib.plot.style import BLUE, FRACTIONS, GREY, PALE, STYLE, figure_of, words
 
 _NAMES = {
     "gzipped_kb": "Gzipped size (kB)",
@@ -24,7 +24,6 @@ _NAMES = {
     "median_ms": "Median latency (ms)",
     "p95_ms": "95th percentile latency (ms)",
 }
-_FRACTIONS = ("accuracy", "valid_accuracy", "macro_f1", "precision", "recall", "f1")
 _NOTE = "median_ms"
 # One percentage point: below it lies the noise of most test sets, which must not look like a ranking.
 _LEAST_SPAN = 0.01
@@ -39,11 +38,14 @@ def tradeoff(
     note: str | None = _NOTE,
     baseline: str | None = None,
     limit: float | None = None,
+    rivals: Sequence[str] = (),
+    small_is_good: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw what compression costs: quality against size, one named point per model.
 
-    Blue points are the ones worth a look: no other model is as good and smaller, or as small and better.
+    Blue points are the ones worth a look: no other model is as good and smaller, or as small and better. Diamonds are
+    rivals, models that were not compressed.
     The dashed line is the quality of the baseline. Where the table has its interval of confidence, as that of
     `compare` does, the interval is shaded: how far the test itself can be off. An axis of accuracy, F1, precision or
     recall spans at least one percentage point, so that differences within the noise look small. Rows without `x` or
@@ -52,10 +54,13 @@ def tradeoff(
     Args:
         table: A `pandas.DataFrame` with one row per model, the index being the names.
         x: Column for the horizontal, logarithmic axis; small is good.
-        y: Column for the vertical axis; large is good.
+        y: Column for the vertical axis; large is good unless `small_is_good`.
         note: Column written behind each name, or None; the default is passed over where the table lacks it.
         baseline: Name of the float model; default: the first row.
-        limit: The least quality that is accepted: a dotted line instead of the band, and hollow points below it.
+        limit: The least quality that is accepted: a dotted line instead of the band, and hollow points below it (above
+            it, if `small_is_good`).
+        rivals: Names of the rows that are drawn as diamonds.
+        small_is_good: Whether a small `y` is good, as an error is.
         ax: Axes to draw on instead of a new figure.
 
     Returns:
@@ -76,15 +81,19 @@ def tradeoff(
         raise ValueError(f"note={note!r} is no column of the table; it has {', '.join(map(str, table.columns))}")
     with plt.rc_context(STYLE):
         figure, ax, own = figure_of(ax, (7.2, 4.2))
-        accepted = points[y].to_numpy() >= (-np.inf if limit is None else limit - 1e-9)
-        best = _pareto(points[x].to_numpy(), points[y].to_numpy()) & accepted
-        edges = [BLUE if b else GREY for b in best]
-        faces = [edge if a else "white" for edge, a in zip(edges, accepted, strict=True)]
-        ax.scatter(points[x], points[y], s=46, zorder=3, color=faces, edgecolors=edges)
+        sign = -1 if small_is_good else 1
+        accepted = sign * points[y].to_numpy() >= (-np.inf if limit is None else sign * limit - 1e-9)
+        best = _pareto(points[x].to_numpy(), sign * points[y].to_numpy()) & accepted
+        edges = np.where(best, BLUE, GREY)
+        faces = np.where(accepted, edges, "white")
+        diamonds = points.index.isin(list(rivals))
+        for marker, which in (("o", ~diamonds), ("D", diamonds)):
+            some = points[which]
+            ax.scatter(some[x], some[y], s=46, zorder=3, marker=marker, color=faces[which], edgecolors=edges[which])
         ax.set_xscale("log")
         ax.margins(x=0.12, y=_MARGIN)
         _label_axes(ax, points, x, y, missing, limit)
-        _draw_lines(ax, points, y, baseline, limit)
+        _draw_lines(ax, points, y, baseline, limit, small_is_good, bool(diamonds.any()))
         label_points(figure, ax, points, x, y, _labels(points, note))
         if own:
             plt.close(figure)
@@ -135,22 +144,25 @@ def _pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ~better.any(axis=1)
 
 
-def _draw_lines(ax: Axes, points: Any, y: str, baseline: str, limit: float | None) -> None:
+def _draw_lines(
+    ax: Axes, points: Any, y: str, baseline: str, limit: float | None, small_is_good: bool, rivals: bool
+) -> None:
     """What the points are to be compared with, and the key to it above the axes."""
     key = []
     if limit is not None:
         ax.axhline(limit, color=GREY, linewidth=1, linestyle=":", zorder=1)
-        key += ["dotted: the least accepted"]
+        key += [f"dotted: the {'most' if small_is_good else 'least'} accepted"]
     if baseline in points.index:
         ax.axhline(points.loc[baseline, y], color=GREY, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
         key.insert(0, f"dashed: {baseline}")
         bounds = points.reindex(columns=["low", "high"]).loc[baseline].astype(float)
-        if limit is None and y == "accuracy" and np.isfinite(bounds).all():
+        if limit is None and y in ("accuracy", points.columns[0]) and np.isfinite(bounds).all():
             seen = ax.get_ylim()
             ax.axhspan(*bounds, color=PALE, alpha=0.35, linewidth=0, zorder=0)
             ax.set_ylim(seen)
             key[0] += " and its 95 % interval"
-    key += ["blue: none further left is as high"]
+    key += [f"blue: none further left is as {'low' if small_is_good else 'high'}"]
+    key += ["diamonds: not compressed"] if rivals else []
     ax.annotate("; ".join(key), (0, 1), (0, 8), "axes fraction", "offset points", color=GREY, va="bottom")
 
 
@@ -159,7 +171,7 @@ def _label_axes(ax: Axes, points: Any, x: str, y: str, missing: Sequence[str], l
     ax.xaxis.set_major_locator(_size_ticks(points[x].max() / points[x].min()))
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
     ax.xaxis.set_minor_locator(ticker.NullLocator())
-    if y in _FRACTIONS:
+    if y in FRACTIONS:
         ax.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
         heights = [*points[y], *([] if limit is None else [limit])]
         middle = (max(heights) + min(heights)) / 2

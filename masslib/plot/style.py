@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, PALE = "#0072B2", "#D55E00", "#6E6E6E", "#D9D9D9"
+# Figures that are shown in per cent
+FRACTIONS = ("accuracy", "valid_accuracy", "macro_f1", "micro_f1", "precision", "recall", "f1", "mean_iou")
 STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,

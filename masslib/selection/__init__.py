@@ -3,7 +3,7 @@
 They stand above everything that they judge. Names are imported when they are first used.
 """
 
-from masslib._util import lazy
+from masslib._util import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from masslib.selection._search import search as search
     from masslib.selection._sensitivity import Sensitivity as Sensitivity
     from masslib.selection._sensitivity import sensitivity as sensitivity
+    from masslib.selection.metric import Metric as Metric
     from masslib.selection.search_result import Search as Search
 
 _NAMES = {
     "Comparison": "masslib.selection._compare",
     "Fastest": "masslib.selection._fastest",
+    "Metric": "masslib.selection.metric",
     "Search": "masslib.selection.search_result",
     "Sensitivity": "masslib.selection._sensitivity",
     "agreement": "masslib.selection._agreement",
@@ -31,4 +33,4 @@ _NAMES = {
 
 __all__ = list(_NAMES)
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(__name__, _NAMES)
+    __getattr__, __dir__ = attach(__name__, _NAMES)

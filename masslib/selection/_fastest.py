@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,13 @@ from masslib._util import extras
 from masslib._util.progress import bar
 from masslib._util.tables import as_html, as_text
 from masslib.compression import Quantize, compress
-from masslib.evaluation import evaluate
-from masslib.evaluation.tasks import compiled_task
+from masslib.evaluation.tasks import compiled_options
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
+from masslib.export._packed import packed
 from masslib.export._tflite import tflite
+from masslib.selection.judging import quality
+from masslib.selection.metric import Metric, Score
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +40,9 @@ _CANDIDATES: dict[str, tuple[str, Callable, str, tuple[str, ...]]] = {
     BASELINE: ("float32", tflite, ".tflite", ()),
     "LiteRT dynamic": ("dynamic", tflite, ".tflite", ()),
     "LiteRT int8": ("int8", tflite, ".tflite", ()),
+    "packed float32": ("float32", packed, ".packed", ()),
+    "packed dynamic": ("dynamic", packed, ".packed", ()),
+    "packed int8": ("int8", packed, ".packed", ()),
     "ONNX float32": ("float32", onnx, ".onnx", _ONNX),
     "ONNX int8": ("int8", onnx, ".onnx", _ONNX),
     "OpenVINO float32": ("float32", openvino, ".xml", ("openvino",)),
@@ -56,10 +62,13 @@ class Fastest:
         name: The row of the table that won.
         path: Its file, for `masslib.export.load`.
         table: One row per file. Columns: `median_ms` and `p95_ms` (one call), `times_faster` (than `"LiteRT float32"`),
-            `size_kb` (1000 bytes), `accuracy` (on the validation split), `drop_points` (percentage points below
-            `"LiteRT float32"`) and `verdict` ("chosen", "allowed", "slower than float" or "less accurate").
+            `size_kb` (1000 bytes), the metric, by default `accuracy` (on the validation split), `drop_points`
+            (percentage points below `"LiteRT float32"`; of metrics that are no fractions `drop`, in their unit) and
+            `verdict` ("chosen", "allowed", "slower than float" or "less accurate").
         files: All files by name.
         skipped: Files that were not made, with the reason.
+        test: What the winner is worth on the test split, which had no say: the metric, its interval (`low`, `high`),
+            and the loss against `"LiteRT float32"` with its paired interval (`drop_points`, `drop_low`, `drop_high`).
     """
 
     name: str
@@ -67,6 +76,7 @@ class Fastest:
     table: pd.DataFrame
     files: dict[str, Path]
     skipped: dict[str, str]
+    test: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return as_text(self.table) + self._remarks("\n")
@@ -87,25 +97,29 @@ def fastest(
     *,
     objective: str = "latency",
     max_drop: float = 0.001,
+    metric: Any = "accuracy",
     batch_size: int = 1,
     threads: int = 1,
     seed: int = 0,
     verbose: bool = True,
 ) -> Fastest:
-    """Export a classifier to every format whose runtime is installed, measure each file here, and pick the best.
+    """Export a model to every format whose runtime is installed, measure each file here, and pick the best.
 
     Which format is the fastest depends on the network and on the processor, so it is measured and not guessed. The
     candidates are LiteRT in float32, dynamic and int8, ONNX in float32 and int8 (the extra `onnx`), and OpenVINO in
-    float32, bfloat16 and int8 (the extra `openvino`). Their calls take turns. A file that is slower than LiteRT in
-    float32, or loses too much accuracy, is never picked.
+    float32, bfloat16 and int8 (the extra `openvino`); where size is what counts, also the files of LiteRT packed (see
+    `masslib.export.packed`). Their calls take turns. A file that is slower than LiteRT in float32, or loses too much of
+    the metric, is never picked.
 
     Args:
-        model: A trained Keras 3 classifier.
-        splits: `splits.train` calibrates the int8 files, `splits.valid` tells the accuracy; the test split
-            stays unseen.
+        model: A trained Keras 3 model.
+        splits: `splits.train` calibrates the int8 files, `splits.valid` tells the metric; the winner alone is looked at
+            on the test split, at the end.
         folder: Where to keep the files; by default a temporary folder that lives as long as the process.
         objective: `"latency"` picks the shortest median time of a call, `"size"` the fewest bytes.
-        max_drop: How much accuracy (a fraction) may be lost against LiteRT in float32.
+        max_drop: How much may be lost against LiteRT in float32: a fraction, or in the unit of the metric.
+        metric: What is judged by: the name of a figure of `masslib.evaluate`, a weighted sum, a function, or a
+            `masslib.selection.Metric`.
         batch_size: Rows per timed call.
         threads: CPU threads of every runtime.
         seed: Seed of the choice of calibration rows and of the timed batch.
@@ -116,7 +130,7 @@ def fastest(
 
     Raises:
         TypeError: If `model` is not a Keras 3 model.
-        ValueError: If an argument is out of range, or `model` is no classifier.
+        ValueError: If an argument is out of range, or `model` is not judged by the metric.
 
     Example:
         >>> import masslib
@@ -128,38 +142,46 @@ def fastest(
     """
     if objective not in _OBJECTIVES:
         raise ValueError(f"objective={objective!r}: expected 'latency' or 'size'")
-    if not 0 <= max_drop <= 1:
+    metric, told = Metric.of(metric), compiled_options(model)
+    if not 0 <= max_drop <= (1 if metric.is_fraction else math.inf):
         raise ValueError(f"max_drop={max_drop!r}: expected a fraction from 0 to 1, 0.001 being a tenth of a point")
     place = Path(folder or tempfile.mkdtemp())
     try:
-        files, skipped = _write(model, splits, place, seed, verbose)
-        table = _measure(files, model, splits, batch_size, threads, seed, verbose)
+        files, skipped = _write(model, splits, place, objective, seed, verbose)
+        scores = {
+            name: metric.score(path, splits.valid, told)
+            for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose)
+        }
+        table = _measure(files, metric, scores, batch_size, threads, seed)
+        name = judge(table, _OBJECTIVES[objective], max_drop, metric)
+        test = {key: metric.score(files[key], splits.test, told) for key in (BASELINE, name)}
     except BaseException:
         if folder is None:
             shutil.rmtree(place)
         raise
-    name = judge(table, _OBJECTIVES[objective], max_drop)
     if folder is None:
         # Not with the result: its path may be all that is kept of it.
         atexit.register(shutil.rmtree, place, ignore_errors=True)
-    return Fastest(name, files[name], table, files, skipped)
+    return Fastest(name, files[name], table, files, skipped, quality(metric, test[name], test[BASELINE]))
 
 
 def _write(
-    model: keras.Model, splits: Splits, folder: Path, seed: int, verbose: bool
+    model: keras.Model, splits: Splits, folder: Path, objective: str, seed: int, verbose: bool
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """The files by name, and why others were not made."""
     files: dict[str, Path] = {}
     skipped: dict[str, str] = {}
+    # What is packed is as fast as what is not.
+    candidates = {name: how for name, how in _CANDIDATES.items() if how[1] is not packed or objective == "size"}
     for name, (precision, write, suffix, packages) in bar(
-        _CANDIDATES.items(), title="export", unit="file", visible=verbose
+        candidates.items(), title="export", unit="file", visible=verbose
     ):
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         if missing:
             skipped[name] = f"{missing[0]} is not installed: {extras.command(*missing)}"
             continue
         options: dict[str, Any] = {"example_inputs": splits.valid[:_EXAMPLES][0]}
-        if write is tflite:
+        if write in (tflite, packed):
             options["batch_size"] = "auto"
         if precision == "bfloat16":
             options["compute"] = "bfloat16"
@@ -175,40 +197,29 @@ def _write(
 
 
 def _measure(
-    files: dict[str, Path],
-    model: keras.Model,
-    splits: Splits,
-    batch_size: int,
-    threads: int,
-    seed: int,
-    verbose: bool,
+    files: dict[str, Path], metric: Metric, scores: dict[str, Score], batch_size: int, threads: int, seed: int
 ) -> pd.DataFrame:
-    task, accuracy = compiled_task(model), {}
-    for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
-        accuracy[name] = evaluate(path, splits.valid, task=task).accuracy
-        if accuracy[name] is None:
-            raise ValueError("fastest judges classifiers by their accuracy, and these labels are quantities")
     timed = measure.latencies(files, batch_size=batch_size, threads=threads, runs=400, seed=seed)
     return pd.DataFrame(
         {
             "median_ms": [timed[name].median_ms for name in files],
             "p95_ms": [timed[name].p95_ms for name in files],
-            "times_faster": [timed[BASELINE].median_ms / timed[name].median_ms for name in files],
+            "times_faster": [measure.times_faster(timed[name], timed[BASELINE])[0] for name in files],
             "size_kb": [measure.file_size(path).raw / 1000 for path in files.values()],
-            "accuracy": [accuracy[name] for name in files],
-            "drop_points": [100 * (accuracy[BASELINE] - accuracy[name]) for name in files],
+            metric.name: [scores[name].value for name in files],
+            metric.drop_column: [metric.points * metric.loss(scores[name], scores[BASELINE]) for name in files],
         },
         index=list(files),
     )
 
 
-def judge(table: pd.DataFrame, column: str, max_drop: float) -> str:
+def judge(table: pd.DataFrame, column: str, max_drop: float, metric: Metric) -> str:
     """Add the verdicts to the table and return the name of the winner."""
     slower = table["median_ms"] > table.loc[BASELINE, "median_ms"]
-    worse = table["drop_points"] > 100 * max_drop + 1e-9
+    worse = table[metric.drop_column] > metric.points * max_drop + 1e-9
     table["verdict"] = "allowed"
     table.loc[slower, "verdict"] = "slower than float"
-    table.loc[worse, "verdict"] = "less accurate"
+    table.loc[worse, "verdict"] = "less accurate" if metric.name == "accuracy" else f"worse {metric.name}"
     winner = table.loc[table["verdict"] == "allowed", column].idxmin()
     table.loc[winner, "verdict"] = "chosen"
     return winner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import tempfile
@@ -20,13 +21,14 @@ from masslib._util.progress import bar
 from masslib.compression import diagnose
 from masslib.compression.result import Compressed
 from masslib.compression.step import Training
-from masslib.evaluation import evaluate
-from masslib.evaluation.tasks import compiled_task
+from masslib.evaluation.tasks import compiled_options
 from masslib.graph.compiled import compile_config
 from masslib.graph.copying import copied
 from masslib.packaging import provenance
 from masslib.selection._sensitivity import Sensitivity, sensitivity
 from masslib.selection.candidates import Family, families_for, next_candidate
+from masslib.selection.judging import quality, scored
+from masslib.selection.metric import Metric
 from masslib.selection.search_result import Search, table_of
 from masslib.selection.trials import Folder, Judge, Trial, fingerprint
 
@@ -44,6 +46,7 @@ def search(
     max_drop: float = 0.005,
     objective: str = "size",
     *,
+    metric: Any = "accuracy",
     budget: int = 12,
     max_seconds: float | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -55,7 +58,7 @@ def search(
     verbose: bool = True,
     custom_layers: Mapping[type, Any] | None = None,
 ) -> Search:
-    """Find the recipe that makes a model smallest or fastest without losing more accuracy than allowed.
+    """Find the recipe that makes a model smallest or fastest without losing more of a metric than allowed.
 
     Recipes are tried from gentle to strong: quantization alone, then recipes whose strength can be chosen. For the
     size these prune, cluster and quantize; how much each layer is pruned follows from one threshold for all layers, or
@@ -68,11 +71,14 @@ def search(
     that with `objective="latency"` their order depends on what the machine measured.
 
     Args:
-        model: A trained and compiled Keras 3 classifier. It is not changed.
+        model: A trained and compiled Keras 3 model. It is not changed.
         splits: `splits.train` fine-tunes and calibrates, `splits.valid` judges, `splits.test` is for the end.
-        max_drop: The accepted loss of accuracy on the validation split, a fraction: 0.005 is half a percentage point.
+        max_drop: The accepted loss of the metric on the validation split: a fraction, 0.005 being half a percentage
+            point, or in the unit of the metric.
         objective: What becomes small: `"size"` (bytes of the gzipped file), `"latency"` (median time of one row on
             one thread, against the float file in the same turn), or `"flops"` (operations, then bytes).
+        metric: What is judged by: the name of a figure of `masslib.evaluate`, a weighted sum, a function, or a
+            `masslib.selection.Metric`.
         budget: How many trials to make at most, those that lie in the folder included.
         max_seconds: Time limit, in s, after which no trial starts.
         folder: Where to keep the trials, each with its file and its model; thrown away if absent.
@@ -89,7 +95,8 @@ def search(
 
     Raises:
         TypeError: If `model` is not a Keras 3 model.
-        ValueError: If an argument is out of range, the model is not compiled or no classifier, or the folder holds
+        ValueError: If an argument is out of range, the model is not compiled or not judged by the metric, or
+            the folder holds
             another search or a damaged file.
         RuntimeError: If another search is going on in the folder.
 
@@ -104,39 +111,45 @@ def search(
         (['float', 'dynamic', 'int8'], 1)
     """
     tuning = {"epochs": epochs, "max_steps": max_steps, "learning_rate": learning_rate}
-    _check(model, max_drop, objective, budget, max_seconds, tuning)
+    metric = Metric.of(metric)
+    _check(model, metric, max_drop, objective, budget, max_seconds, tuning)
     budget, max_drop = operator.index(budget), float(max_drop)
     options = {"batch_size": check_count("batch_size", batch_size), "seed": operator.index(seed)}
     goal = {"objective": objective, "max_drop": max_drop}
+    judged_by = {} if repr(metric) == repr(Metric()) else {"metric": repr(metric)}
     searched = {"model": fingerprint(model), "data": provenance.data(splits)}
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as place, lock(place):
-        store = Folder(Path(place), {**searched, **goal, **tuning, **options})
+        store = Folder(Path(place), {**searched, **goal, **judged_by, **tuning, **options})
         judge = Judge(
             model,
             splits,
             store.baseline,
             **goal,
+            metric=metric,
             options=options | {"verbose": verbose, "custom_layers": custom_layers},
         )
         trials: list[Trial] = []
         found, stopped = None, "interrupted"
         with suppress(KeyboardInterrupt):  # the best so far is what was asked for
-            found = store.sensitivity() or _measured(model, splits, store, seed, verbose, custom_layers)
+            found = store.sensitivity() or _measured(model, metric, splits, store, seed, verbose, custom_layers)
             families = families_for(objective, found, tuning)
             stopped = _run(families, store, judge, trials, budget, deadline, verbose)
         best = min((t for t in trials if t.accepted), key=lambda trial: trial.score, default=None)
         file = store.baseline if best is None else store.file(trials.index(best))
-        task, judged = compiled_task(model), {"float": store.baseline, "best": file}
+        judged = {"float": store.baseline, "best": file}
+        test = scored(judged, splits.test, metric, compiled_options(model))
         return Search(
             best=Compressed(copied(model), ()) if best is None else store.model(trials.index(best)),
             name="float" if best is None else best.name,
             table=table_of(judge.figures(store.baseline), trials),
-            test={name: evaluate(path, splits.test, task=task) for name, path in judged.items()},
+            test={name: score.evaluation for name, score in test.items()},
             sensitivity=found,
             file=file if folder else None,
             stopped=stopped,
             max_drop=max_drop,
+            metric=metric,
+            quality={name: quality(metric, score, test["float"]) for name, score in test.items()},
         )
 
 
@@ -166,6 +179,7 @@ def _run(
 
 def _measured(
     model: keras.Model,
+    metric: Metric,
     splits: Splits,
     store: Folder,
     seed: int,
@@ -178,20 +192,26 @@ def _measured(
     layers = list(prunable.index[prunable])
     if not layers:
         raise ValueError(f"model {model.name!r} has no layer that can be pruned; masslib.diagnose(model) tells why")
-    found = sensitivity(model, rows, levels=_LEVELS, layers=layers, verbose=verbose)
+    found = sensitivity(model, rows, levels=_LEVELS, layers=layers, metric=metric, verbose=verbose)
     store.keep_sensitivity(found)
     return found
 
 
 def _check(
-    model: Any, max_drop: float, objective: str, budget: int, max_seconds: float | None, tuning: dict[str, Any]
+    model: Any,
+    metric: Metric,
+    max_drop: float,
+    objective: str,
+    budget: int,
+    max_seconds: float | None,
+    tuning: dict[str, Any],
 ) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras 3 model, got {type(model).__name__}")
     compile_config(model)  # refuses one that is not compiled
     if objective not in _OBJECTIVES:
         raise ValueError(f"objective={objective!r}: expected one of {', '.join(map(repr, _OBJECTIVES))}")
-    if not isinstance(max_drop, Real) or not 0 <= max_drop < 1:
+    if not isinstance(max_drop, Real) or not 0 <= max_drop < (1 if metric.is_fraction else math.inf):
         raise ValueError(f"max_drop={max_drop!r}: expected a fraction from 0 up to 1, such as 0.005 for half a point")
     check_count("budget", budget)
     if max_seconds is not None and not max_seconds > 0:

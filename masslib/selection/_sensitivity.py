@@ -1,9 +1,10 @@
-"""How much each layer can lose by itself: accuracy against sparsity, rank or bits, without any training."""
+"""How much each layer can lose by itself: a metric against sparsity, rank or bits, without any training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -14,11 +15,12 @@ import tensorflow as tf
 from masslib._util.progress import bar
 from masslib._util.quiet import quiet
 from masslib.compression.tfmot import support
-from masslib.evaluation import evaluate
-from masslib.evaluation.tasks import compiled_task
-from masslib.graph.checks import check_one_input
+from masslib.data.rows import nested
+from masslib.evaluation.outputs import output_names
+from masslib.evaluation.tasks import compiled_options
 from masslib.graph.copying import copied
 from masslib.graph.nodes import named_layers
+from masslib.selection.metric import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,23 +41,27 @@ class Sensitivity:
 
     Attributes:
         technique: `"sparsity"`, `"rank"` or `"bits"`.
-        baseline: Accuracy of the model as it is, a fraction.
-        table: Accuracy when one layer alone is treated: one row per layer, one column per level.
+        baseline: Accuracy of the model as it is, a fraction, or another metric.
+        table: The same when one layer alone is treated: one row per layer, one column per level.
         weights: Layer -> number of weights in its kernel.
+        metric: Name of the metric.
+        larger_is_better: Whether large values of it are good.
     """
 
     technique: str
     baseline: float
     table: pd.DataFrame
     weights: dict[str, int]
+    metric: str = "accuracy"
+    larger_is_better: bool = True
 
     def within(self, max_drop: float) -> dict[str, float]:
-        """Return how far each layer can go alone, without training, before the accuracy falls by more than `max_drop`.
+        """Return how far each layer can go alone, without training, before the metric loses more than `max_drop`.
 
-        Between two levels the accuracy is taken to fall on a straight line, and never to rise again.
+        Between two levels the metric is taken to fall on a straight line, and never to rise again.
 
         Args:
-            max_drop: The accepted loss of accuracy, a fraction: 0.01 is a percentage point.
+            max_drop: The accepted loss: of accuracy a fraction, 0.01 being a percentage point.
 
         Returns:
             Layer -> level. Layers that cannot go at all are left out. For `"sparsity"` it is what
@@ -69,12 +75,12 @@ class Sensitivity:
         """
         untouched = {"sparsity": 0.0, "rank": 1.0, "bits": 32.0}[self.technique]
         levels = np.array([untouched, *self.table.columns])
-        found = {}
+        found, sign = {}, 1 if self.larger_is_better else -1
         for name, row in self.table.iterrows():
-            falling = np.minimum.accumulate([self.baseline, *row])
-            level = float(np.interp(max_drop, self.baseline - falling, levels)) if max_drop > 0 else untouched
+            lost = sign * self.baseline - np.minimum.accumulate(sign * np.array([self.baseline, *row]))
+            level = float(np.interp(max_drop, lost, levels)) if max_drop > 0 else untouched
             # np.interp takes the first of several levels with the same loss; the last is meant.
-            level = max(level, *levels[falling >= self.baseline - max_drop], key=lambda it: abs(it - untouched))
+            level = max(level, *levels[lost <= max_drop], key=lambda it: abs(it - untouched))
             level = float(np.ceil(round(level, 6))) if self.technique == "bits" else round(float(level), 3)
             if level != untouched:
                 found[str(name)] = level
@@ -84,7 +90,8 @@ class Sensitivity:
         """Draw one curve per layer."""
         from masslib import plot
 
-        return plot.sensitivity(self.table, self.baseline, self.technique)
+        small = not self.larger_is_better
+        return plot.sensitivity(self.table, self.baseline, self.technique, metric=self.metric, small_is_good=small)
 
     def __repr__(self) -> str:
         return f"{self._title()}\n{self.table.to_string(float_format='{:.4f}'.format)}"
@@ -93,7 +100,7 @@ class Sensitivity:
         return f"<p>{self._title()}</p>{self.table.to_html(float_format='{:.4f}'.format, border=0)}"
 
     def _title(self) -> str:
-        return f"accuracy of one layer at a time at each level of {self.technique}; untouched: {self.baseline:.4f}"
+        return f"{self.metric} of one layer at a time at each level of {self.technique}; untouched: {self.baseline:.4f}"
 
 
 def sensitivity(
@@ -103,10 +110,11 @@ def sensitivity(
     *,
     levels: Sequence[float] | None = None,
     layers: Sequence[str] | None = None,
+    metric: Any = "accuracy",
     batch_size: int = 512,
     verbose: bool = True,
 ) -> Sensitivity:
-    """Measure what the accuracy loses when one layer alone is pruned, factorized or quantized; nothing is trained.
+    """Measure what a metric loses when one layer alone is pruned, factorized or quantized; nothing is trained.
 
     It tells where the weights are that a model can spare. Fine-tuning wins most of a loss back, so that layers can go
     further than their curves say; their order stays (Li et al., "Pruning filters for efficient ConvNets", 2017).
@@ -116,11 +124,12 @@ def sensitivity(
     - `"bits"`: the weights are rounded to so many bits, symmetrically, with a scale per output channel.
 
     Args:
-        model: A trained Sequential or functional Keras 3 classifier. It is not changed.
+        model: A trained Sequential or functional Keras 3 model. It is not changed.
         split: Rows to measure on: the validation split, or a sample of it such as `splits.valid.sample(2000)`.
         technique: `"sparsity"`, `"rank"` or `"bits"`.
         levels: What to try; by default sparsities from 0.5 to 0.98, ranks from 0.5 to 0.02, bits from 8 to 2.
         layers: Names of the layers to try (`outer/inner` in nested models); by default all that have a kernel.
+        metric: The name of a figure of `masslib.evaluate`, a weighted sum, a function, or a `masslib.selection.Metric`.
         batch_size: Rows per batch.
         verbose: Whether to show a progress bar.
 
@@ -129,7 +138,7 @@ def sensitivity(
 
     Raises:
         TypeError: If `model` is not a Keras 3 model.
-        ValueError: If the technique, a level or a layer is unknown, or the model is no classifier.
+        ValueError: If the technique, a level or a layer is unknown, or the model is not judged by the metric.
 
     Example:
         >>> import masslib
@@ -143,10 +152,10 @@ def sensitivity(
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras 3 model, got {type(model).__name__}; of a Compressed pass its .model")
     copy = copied(model)
-    check_one_input(copy)
     kernels = _kernels(copy, technique, layers)
-    judge = _Judge(copy, split, batch_size, compiled_task(model))
-    baseline, rows = judge.accuracy(), {}
+    metric = Metric.of(metric)
+    judge = _Judge(copy, split, metric, compiled_options(model) | {"batch_size": batch_size})
+    baseline, rows = judge.score(), {}
     with bar(
         title=f"sensitivity to {technique}", unit="level", visible=verbose, total=len(kernels) * len(levels)
     ) as shown:
@@ -156,30 +165,34 @@ def sensitivity(
             rows[name] = []
             for level in levels:
                 kernel.assign(treated(level).astype(original.dtype))
-                rows[name].append(judge.accuracy())
+                rows[name].append(judge.score())
                 shown.update()
             kernel.assign(original)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=levels).rename_axis(columns=technique)
-    return Sensitivity(technique, baseline, table, {name: int(np.prod(k.shape)) for name, k in kernels.items()})
+    weights = {name: int(np.prod(kernel.shape)) for name, kernel in kernels.items()}
+    return Sensitivity(technique, baseline, table, weights, metric.name, metric.larger_is_better)
 
 
 class _Judge:
     """Evaluates the model as its weights are now, by one traced function."""
 
-    def __init__(self, model: keras.Model, split: Any, batch_size: int, task: str):
+    def __init__(self, model: keras.Model, split: Any, metric: Metric, told: dict[str, Any]):
         self._run = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-        self._split, self._batch_size, self._task = split, batch_size, task
+        self._split, self._metric, self._told = split, metric, told
+        self.output_names = output_names(model)
 
-    def predict(self, x: np.ndarray, batch_size: int) -> np.ndarray:
+    def predict(self, x: Any, batch_size: int) -> Any:
+        rows = len(keras.tree.flatten(x)[0])
         # Quiet, because TensorFlow takes one function per model for one that is traced again and again.
         with quiet():
-            return np.concatenate([self._run(x[i : i + batch_size]).numpy() for i in range(0, len(x), batch_size)])
+            parts = [
+                keras.tree.map_structure(np.asarray, self._run(nested(itemgetter(slice(i, i + batch_size)), x)))
+                for i in range(0, rows, batch_size)
+            ]
+        return keras.tree.map_structure(lambda *them: np.concatenate(them), *parts)
 
-    def accuracy(self) -> float:
-        result = evaluate(self, self._split, batch_size=self._batch_size, task=self._task)
-        if result.accuracy is None:
-            raise ValueError("the labels are quantities, but sensitivity measures the accuracy of classifiers")
-        return result.accuracy
+    def score(self) -> float:
+        return self._metric.score(self, self._split, self._told).value
 
 
 def _pruned(kernel: np.ndarray) -> Callable[[float], np.ndarray]:

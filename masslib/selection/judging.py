@@ -11,64 +11,67 @@ from typing import Any
 
 from masslib import measure
 from masslib._util.progress import bar
-from masslib.evaluation import Evaluation, evaluate
+from masslib.selection.metric import Metric, Score
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What does not depend on the machine.
+class Bulk:
+    """How big a file is.
 
     Attributes:
-        evaluation: How good it is.
         size: Bytes, raw and gzipped.
         nonzero: Weights that are not zero.
         mflops: Millions of operations per row.
     """
 
-    evaluation: Evaluation
     size: measure.FileSize
     nonzero: int
     mflops: float
 
+    @classmethod
+    def of(cls, path: Path) -> Bulk:
+        """That of a TFLite file."""
+        return cls(measure.file_size(path), measure.nonzero(path), measure.flops(path) / 1e6)
 
-def judged(files: Mapping[str, Path], data: Any, *, task: str = "auto", verbose: bool = False) -> dict[str, Judged]:
-    """Evaluate TFLite files of a classifier on a split, and measure their sizes.
+
+def scored(
+    files: Mapping[str, Path], data: Any, metric: Metric, told: Mapping[str, Any], *, verbose: bool = False
+) -> dict[str, Score]:
+    """Judge exported files on a split.
 
     Args:
         files: Name -> path.
         data: As for `masslib.evaluate`.
-        task: As for `masslib.evaluate`; files do not tell the loss of the model that they come from.
+        metric: What they are judged by.
+        told: What the compiled loss of the model tells; files do not.
         verbose: Whether to show progress.
-
-    Raises:
-        ValueError: If the labels are quantities.
     """
-
-    def one(path: Path) -> Judged:
-        result = evaluate(path, data, task=task)
-        if result.accuracy is None:
-            raise ValueError("files are judged by the accuracy of classifiers, and these labels are quantities")
-        return Judged(result, measure.file_size(path), measure.nonzero(path), measure.flops(path) / 1e6)
-
-    # LiteRT and zlib leave Python alone while they compute, each on one core.
+    # Runtimes leave Python alone while they compute, each on one core.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(one, files.values())
+        found = pool.map(lambda path: metric.score(path, data, told), files.values())
         shown = bar(found, title="evaluate", unit="file", visible=verbose, total=len(files))
         return dict(zip(files, shown, strict=True))
 
 
-def figures(
-    file: Judged, latency: measure.Latency, baseline: Judged, baseline_latency: measure.Latency
-) -> dict[str, float]:
-    """Return what tables tell of a file, beside the float file, timed in the same turn: what slows one slows both."""
-    result = file.evaluation
+def quality(metric: Metric, score: Score, baseline: Score) -> dict[str, float]:
+    """Return what tables tell of how good a model is, beside the float file on the same rows."""
+    low, high = (metric.points * bound for bound in metric.loss_interval(score, baseline))
+    row = {
+        metric.name: score.value,
+        "low": score.low,
+        "high": score.high,
+        metric.drop_column: metric.points * metric.loss(score, baseline),
+        "drop_low": low,
+        "drop_high": high,
+    }
+    others = {} if score.evaluation is None else score.evaluation.metrics
+    return row | {name: value for name, value in others.items() if name not in row}
+
+
+def cost(file: Bulk, latency: measure.Latency, baseline: Bulk, baseline_latency: measure.Latency) -> dict[str, float]:
+    """Return what tables tell of size and time, beside the float file, timed in the same turns."""
+    faster, slowest, quickest = measure.times_faster(latency, baseline_latency)
     return {
-        "accuracy": result.accuracy,
-        "low": result.accuracy_interval[0],
-        "high": result.accuracy_interval[1],
-        "drop_points": 100 * (baseline.evaluation.accuracy - result.accuracy),
-        "macro_f1": result.macro_f1,
-        "auc": result.auc,
         "size_kb": file.size.raw / 1000,
         "gzipped_kb": file.size.gzipped / 1000,
         "times_smaller": baseline.size.gzipped / file.size.gzipped,
@@ -76,5 +79,7 @@ def figures(
         "mflops": file.mflops,
         "median_ms": latency.median_ms,
         "p95_ms": latency.p95_ms,
-        "times_faster": baseline_latency.median_ms / latency.median_ms,
+        "times_faster": faster,
+        "faster_low": slowest,
+        "faster_high": quickest,
     }

@@ -16,10 +16,11 @@ from masslib._util.files import replacing
 from masslib._util.manifest import read_sealed, write_sealed
 from masslib.compression.recipe import compress
 from masslib.compression.result import Compressed
-from masslib.evaluation.tasks import compiled_task
+from masslib.evaluation.tasks import compiled_options
 from masslib.selection._sensitivity import Sensitivity
 from masslib.selection.candidates import Candidate
-from masslib.selection.judging import figures, judged
+from masslib.selection.judging import Bulk, cost, quality
+from masslib.selection.metric import Metric
 
 if TYPE_CHECKING:
     import keras
@@ -28,10 +29,7 @@ if TYPE_CHECKING:
 
 _SEARCH, _SENSITIVITY, _TRIAL = "search.json", "sensitivity.json", "trial.json"
 _FILE, _MODEL = "model.tflite", "compressed"
-_COLUMNS = (
-    *("accuracy", "drop_points", "size_kb", "gzipped_kb", "times_smaller", "nonzero", "mflops", "median_ms"),
-    "times_faster",
-)
+_COLUMNS = ("size_kb", "gzipped_kb", "times_smaller", "nonzero", "mflops", "median_ms", "times_faster")
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Trial:
         family: Name of the family.
         strength: From 0 to 1.
         recipe: The steps, as one would type them.
-        accepted: Whether the accuracy on the validation split stayed within the budget.
+        accepted: Whether the metric on the validation split stayed within the budget.
         score: What the search makes small.
         figures: What is shown in the table.
         note: Why it could not be made, if it could not.
@@ -113,7 +111,8 @@ class Folder:
     def keep_sensitivity(self, found: Sensitivity) -> None:
         """Write it down."""
         rows = {str(name): list(row) for name, row in found.table.iterrows()}
-        about = {"technique": found.technique, "baseline": found.baseline, "weights": found.weights}
+        names = ("technique", "baseline", "weights", "metric", "larger_is_better")
+        about = {name: getattr(found, name) for name in names}
         _keep(self._path / _SENSITIVITY, {**about, "rows": rows, "levels": list(found.table.columns)})
 
     def make(self, number: int, judge: Judge, candidate: Candidate) -> Trial:
@@ -139,13 +138,14 @@ class Judge:
         *,
         objective: str,
         max_drop: float,
+        metric: Metric,
         options: Mapping[str, Any],
     ):
-        self._model, self._splits, self._baseline = model, splits, baseline
+        self._model, self._splits, self._baseline, self._metric = model, splits, baseline, metric
         self._objective, self._max_drop, self._options = objective, max_drop, options
         export.tflite(model, baseline, batch_size="auto")
-        self._task = compiled_task(model)
-        self._float = judged({"float": baseline}, splits.valid, task=self._task)["float"]
+        self._told = compiled_options(model)
+        self._float, self._bulk = metric.score(baseline, splits.valid, self._told), Bulk.of(baseline)
 
     def trial(self, candidate: Candidate, file: Path, folder: Path) -> Trial:
         """Compress, export and measure; what cannot be made is a trial that was not accepted."""
@@ -160,15 +160,16 @@ class Judge:
             return Trial(**about, recipe="", accepted=False, score=(), figures={}, note=str(error))
         small.save(folder)
         figures = self.figures(file) | {"seconds": time.perf_counter() - start}
-        accepted = figures["drop_points"] <= 100 * self._max_drop + 1e-9
+        accepted = figures[self._metric.drop_column] <= self._metric.points * self._max_drop + 1e-9
         return Trial(**about, recipe=repr(steps), accepted=accepted, score=self._score(figures), figures=figures)
 
     def figures(self, file: Path) -> dict[str, float]:
         """Measure a file, for the table."""
-        found = judged({"trial": file}, self._splits.valid, task=self._task)["trial"]
+        score = self._metric.score(file, self._splits.valid, self._told)
         times = measure.latencies({"float": self._baseline, "trial": file})
-        row = figures(found, times["trial"], self._float, times["float"])
-        return {column: row[column] for column in _COLUMNS}
+        row = quality(self._metric, score, self._float)
+        row |= cost(Bulk.of(file), times["trial"], self._bulk, times["float"])
+        return {column: row[column] for column in (self._metric.name, self._metric.drop_column, *_COLUMNS)}
 
     def _score(self, figures: Mapping[str, float]) -> tuple[float, ...]:
         if self._objective == "latency":

@@ -32,13 +32,14 @@ class SharedMemoryAllReduce:
     """Sums arrays over the workers of one machine; all of them get the same bits.
 
     Args:
-        slots: Shared memory `(workers + 1, nbytes)`: a row for each rank, and one for the sum.
+        slots: Shared memory `(rows, nbytes)`, see `slots_for`: a row for each rank, and those that spare a barrier.
         rank: Rank of this worker.
         others: Rank -> connection to that worker and its process id.
     """
 
     def __init__(self, slots: np.ndarray, rank: int, others: dict[int, tuple[socket.socket, int]]):
         self._slots, self._rank, self._others = slots, rank, others
+        self._turn = 0
 
     def fits(self, tensor: tf.Tensor) -> bool:
         """Whether there is room for a tensor."""
@@ -50,21 +51,26 @@ class SharedMemoryAllReduce:
         Raises:
             ConnectionError: If another worker has gone, or has been stopped for too long.
         """
-        workers = len(self._slots) - 1
-        *parts, total = (slot[: values.nbytes].view(values.dtype) for slot in self._slots)
+        workers = len(self._others) + 1
+        slots = [slot[: values.nbytes].view(values.dtype) for slot in self._slots]
+        if workers == 2:  # each sums all: one pass less over the memory than to sum a half and copy the whole
+            # In turns in two pairs of rows: who writes into one again has passed the barrier of the other, which the
+            # other worker passes only after it has read this one.
+            parts = slots[2 * self._turn : 2 * self._turn + 2]
+            self._turn = 1 - self._turn
+            parts[self._rank][:] = values
+            self._barrier()
+            # TensorFlow and an optimizer may keep the result for longer than until the next sum.
+            return np.add(parts[0], parts[1], out=_private(values))
+        *parts, total = slots
         parts[self._rank][:] = values
         self._barrier()
-        if workers == 2:  # each sums all: one pass less over the memory than to sum a half and copy the whole
-            result = np.add(parts[0], parts[1], out=_private(values))
-            self._barrier()
-            return result
         # Each rank sums its share of all arrays, in the order of the ranks.
         share = slice(len(values) * self._rank // workers, len(values) * (self._rank + 1) // workers)
         np.add(parts[0][share], parts[1][share], out=total[share])
         for part in parts[2:]:
             total[share] += part[share]
         self._barrier()
-        # TensorFlow and an optimizer may keep the result for longer than until the next sum.
         result = _private(values)
         result[:] = total
         return result
@@ -77,6 +83,11 @@ class SharedMemoryAllReduce:
                 raise ConnectionError(f"worker {rank} has gone") from error
         for rank, (connection, pid) in self._others.items():
             _await(connection, rank, pid)
+
+
+def slots_for(workers: int) -> int:
+    """Rows of the memory that so many workers share: two for each of two, else one for each and one for the sum."""
+    return 4 if workers == 2 else workers + 1
 
 
 def _private(like: np.ndarray) -> np.ndarray:
@@ -114,8 +125,8 @@ def _is_stopped(pid: int) -> bool:
 def shared_memory(replicas: Replicas, nbytes: int, *, wanted: bool) -> Iterator[SharedMemoryAllReduce | None]:
     """Share memory for arrays of so many bytes among the workers; None where they cannot or do not want to. Collective.
 
-    It takes workers that all run on one machine, each with one replica on a CPU, and room for an array of each of them
-    and the sum. Where that cannot be had on one worker, all of them do without, and rank 0 logs a warning.
+    It takes workers that all run on one machine, each with one replica on a CPU, and room for the rows of `slots_for`.
+    Where that cannot be had on one worker, all of them do without, and rank 0 logs a warning.
     """
     if not wanted or replicas.workers == 1 or replicas.local > 1 or not _on_one_machine(replicas):
         yield None
@@ -139,7 +150,7 @@ def _on_one_machine(replicas: Replicas) -> bool:
 def _mapped(replicas: Replicas, nbytes: int) -> np.ndarray | None:
     """Map one file into the memory of all workers; its name is removed at once, so that no file can be left behind."""
     aligned = -(-max(nbytes, 1) // _ALIGNMENT) * _ALIGNMENT
-    size = (replicas.workers + 1) * aligned
+    size = slots_for(replicas.workers) * aligned
     folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     memory, problem = None, None
     with contextlib.ExitStack() as stack:
@@ -163,7 +174,7 @@ def _mapped(replicas: Replicas, nbytes: int) -> np.ndarray | None:
         impossible = _is_impossible(
             replicas, f"{size / 1e6:.0f} MB in {folder or tempfile.gettempdir()}", problem, remedy
         )
-    return None if impossible else np.frombuffer(memory, "uint8").reshape(replicas.workers + 1, aligned)
+    return None if impossible else np.frombuffer(memory, "uint8").reshape(-1, aligned)
 
 
 def _is_impossible(replicas: Replicas, wanted: str, problem: OSError | None, remedy: str) -> bool:

@@ -13,7 +13,7 @@ from notebook_execution import ROOT
 LAZY = [
     str(path.parent.relative_to(ROOT)).replace("/", ".")
     for path in sorted((ROOT / "masslib").rglob("__init__.py"))
-    if "lazy.attach(" in path.read_text(encoding="utf-8")
+    if " = attach(" in path.read_text(encoding="utf-8")
 ]
 
 
