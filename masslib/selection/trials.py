@@ -171,9 +171,18 @@ class Judge:
         times = measure.latencies({"float": self._baseline, "trial": file}, example_inputs=self._row)
         row = quality(self._metric, score, self._float)
         row |= cost(Bulk.of(file, self._row), times["trial"], self._bulk, times["float"])
-        return {column: row[column] for column in (self._metric.name, self._metric.drop_column, *_COLUMNS)}
+        found = {column: row[column] for column in (self._metric.name, self._metric.drop_column, *_COLUMNS)}
+        if self._objective == "packed":
+            found["packed_kb"] = measure.file_size(export.packed(file, self.kept(file))).raw / 1000
+        return found
+
+    def kept(self, file: Path) -> Path:
+        """What is kept of a TFLite file for the user: itself, or the packed one beside it."""
+        return file.with_suffix(".packed") if self._objective == "packed" else file
 
     def _score(self, figures: Mapping[str, float]) -> tuple[float, ...]:
+        if self._objective == "packed":
+            return (figures["packed_kb"],)
         if self._objective == "latency":
             return (1 / figures["times_faster"], figures["gzipped_kb"])
         return (figures["mflops"], figures["gzipped_kb"])[:: 1 if self._objective == "flops" else -1]
