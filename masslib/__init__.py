@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from masslib import plot as plot
     from masslib import runtime as runtime
     from masslib import selection as selection
+    from masslib import serving as serving
     from masslib import train as train
     from masslib.compression import Cluster as Cluster
     from masslib.compression import Compressed as Compressed
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from masslib.compression import PruneChannels as PruneChannels
     from masslib.compression import Quantize as Quantize
     from masslib.compression import QuantizeAware as QuantizeAware
+    from masslib.compression import Squeeze as Squeeze
     from masslib.compression import compress as compress
     from masslib.compression import diagnose as diagnose
     from masslib.distribute import strategy as strategy
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from masslib.selection import fastest as fastest
     from masslib.selection import search as search
     from masslib.selection import sensitivity as sensitivity
+    from masslib.serving import serve as serve
+    from masslib.train import evaluate_compiled as evaluate_compiled
     from masslib.train import fit as fit
 
 if "tensorflow" not in sys.modules:  # which reads it once; a choice of the user's stands
@@ -75,12 +79,14 @@ _MODULES = (
     "plot",
     "runtime",
     "selection",
+    "serving",
     "train",
 )
 _NAMES = {
     "strategy": "distribute",
     "launch": "launcher",
     "fit": "train",
+    "evaluate_compiled": "train",
     "compress": "compression",
     "Cluster": "compression",
     "Compressed": "compression",
@@ -90,6 +96,7 @@ _NAMES = {
     "PruneChannels": "compression",
     "Quantize": "compression",
     "QuantizeAware": "compression",
+    "Squeeze": "compression",
     "diagnose": "compression",
     "evaluate": "evaluation",
     "agreement": "selection",
@@ -99,6 +106,7 @@ _NAMES = {
     "sensitivity": "selection",
     "package": "packaging",
     "verify": "packaging",
+    "serve": "serving",
 }
 _ATTRIBUTES = {name: f"masslib.{name}" for name in _MODULES}
 _ATTRIBUTES |= {name: f"masslib.{module}" for name, module in _NAMES.items()}

@@ -12,6 +12,8 @@ from masslib._util.extras import needed_by
 # Name -> module, imported when the command is used, and what it does
 _COMMANDS = {
     "doctor": ("masslib.doctor.command", "tell what is wrong with this installation, and what to type to mend it"),
+    "serve": ("masslib.serving.command", "answer requests for packages over HTTP"),
+    "versions": ("masslib.serving.versions", "show the versions that a service answers with, label them, roll back"),
     "launch": ("masslib.launcher.script", "run a script in several workers, on this machine or on many"),
 }
 
@@ -19,7 +21,7 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(prog="python -m masslib", description="Train and compress Keras 3 models.")
+    parser = argparse.ArgumentParser(prog="python -m masslib", description="Train, compress and serve Keras 3 models.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, what) in _COMMANDS.items():
         command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")

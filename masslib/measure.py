@@ -18,6 +18,8 @@ from masslib import runtime
 from masslib._util.checks import check_counts
 from masslib.formats._flops import flops, nonzero
 from masslib.formats.tflite import sparsity, weights
+from masslib.runtime.example import batch
+from masslib.runtime.unpacking import SUFFIX
 
 __all__ = [
     "FileSize",
@@ -100,7 +102,7 @@ def file_size(path: str | os.PathLike[str]) -> FileSize:
 
     Args:
         path: An exported file, or a folder such as a SavedModel, all files of which count. OpenVINO's `.xml` counts
-            together with the `.bin` beside it.
+            together with the `.bin` beside it. A `.packed` file is not gzipped again.
 
     Returns:
         A `FileSize(raw, gzipped)` in bytes.
@@ -123,7 +125,10 @@ def file_size(path: str | os.PathLike[str]) -> FileSize:
     if not files:
         raise ValueError(f"{path} holds no files; expected an exported model")
     sizes = [_sizes(file) for file in files]
-    return FileSize(sum(raw for raw, _ in sizes), sum(gzipped for _, gzipped in sizes))
+    raw = sum(raw for raw, _ in sizes)
+    if path.suffix == SUFFIX:  # travels as it is
+        return FileSize(raw, raw)
+    return FileSize(raw, sum(gzipped for _, gzipped in sizes))
 
 
 def latency(
@@ -135,6 +140,7 @@ def latency(
     warmup: int = 20,
     seed: int = 0,
     max_seconds: float = 5.0,
+    example_inputs: Any = None,
 ) -> Latency:
     """Time `predict` of one model; see `latencies`, of which this is the case of one model.
 
@@ -146,6 +152,7 @@ def latency(
         warmup: Calls that are not timed.
         seed: Of the random batch.
         max_seconds: Time limit, in s; at least 20 runs.
+        example_inputs: Rows of your data to time it on, for models with open sizes.
 
     Returns:
         The `Latency`.
@@ -159,7 +166,9 @@ def latency(
         50
     """
     options = {"batch_size": batch_size, "threads": threads, "runs": runs, "warmup": warmup}
-    return latencies({"model": model}, **options, seed=seed, max_seconds=max_seconds)["model"]
+    return latencies({"model": model}, **options, seed=seed, max_seconds=max_seconds, example_inputs=example_inputs)[
+        "model"
+    ]
 
 
 def latencies(
@@ -171,6 +180,7 @@ def latencies(
     warmup: int = 20,
     seed: int = 0,
     max_seconds: float = 5.0,
+    example_inputs: Any = None,
 ) -> dict[str, Latency]:
     """Time `predict` of several models in turns, so that they can be compared with each other.
 
@@ -186,6 +196,9 @@ def latencies(
         warmup: Calls per model that are not timed.
         seed: Of the random batch, uniform in [0, 1); zeros and ones for models that take whole numbers.
         max_seconds: Time limit per model, in s, for the timed calls and once more for the warm-up; at least 20 runs.
+        example_inputs: Rows `(n, ...)` of your data, in the structure that the models take, which make the batch
+            instead of random numbers: the first ones, over and over if there are too few. Models with open sizes, such
+            as texts of any length, need them.
 
     Returns:
         Name -> `Latency`, in the order of `models`.
@@ -193,7 +206,8 @@ def latencies(
     Raises:
         FileNotFoundError: If nothing lies at a path.
         TypeError: If a model is neither a path nor loaded.
-        ValueError: If a number is out of range, `models` is empty, or an input shape has open dimensions.
+        ValueError: If a number is out of range, `models` is empty, or an input shape has open dimensions and
+            there are no `example_inputs`.
 
     Example:
         >>> from masslib.models import mlp
@@ -214,8 +228,10 @@ def latencies(
         raise ValueError(f"models={models!r}: expected a dict of at least one name and its path or Predictor")
     with contextlib.ExitStack() as stack:
         timers = {
-            name: _Timer(*_loaded(name, model, threads, stack), batch_size, seed, runs, max_seconds)
-            for name, model in models.items()
+            name: _Timer(
+                *loaded, batch(name, loaded[0], batch_size, seed, example_inputs), batch_size, runs, max_seconds
+            )
+            for name, loaded in ((name, _loaded(name, model, threads, stack)) for name, model in models.items())
         }
         for timer in timers.values():
             timer.warm_up(warmup)
@@ -230,24 +246,8 @@ def latencies(
 class _Timer:
     """The timed calls of one model on its fixed batch."""
 
-    def __init__(
-        self,
-        name: str,
-        model: Any,
-        threads: int | None,
-        batch_size: int,
-        seed: int,
-        runs: int,
-        max_seconds: float,
-    ):
-        shape = tuple(model.input_shape)
-        if None in shape:
-            raise ValueError(f"{name!r} takes inputs of shape {shape}; expected one without open dimensions")
-        self._predict = model.predict
-        rng, dtype = np.random.default_rng(seed), np.dtype(getattr(model, "dtype", "float32"))
-        shape = (batch_size, *shape)
-        # Every table of words has a 0 and a 1.
-        self._x = rng.random(shape, "float32") if dtype.kind == "f" else rng.integers(0, 2, shape).astype(dtype)
+    def __init__(self, model: Any, threads: int | None, x: Any, batch_size: int, runs: int, max_seconds: float):
+        self._predict, self._x, self._batch_size = model.predict, x, batch_size
         self._threads, self._runs, self._max_ns = threads, runs, max_seconds * 1e9
         self._times: list[int] = []
         self._turns: list[float] = []
@@ -256,7 +256,7 @@ class _Timer:
     def warm_up(self, calls: int) -> None:
         end = time.perf_counter_ns() + self._max_ns
         for _ in range(calls):
-            self._predict(self._x, batch_size=len(self._x))
+            self._predict(self._x, batch_size=self._batch_size)
             if time.perf_counter_ns() > end:
                 break
 
@@ -264,13 +264,13 @@ class _Timer:
         if self.finished():
             return
         # Not timed: the caches still hold the other models, which makes this call up to a fifth slower.
-        self._predict(self._x, batch_size=len(self._x))
+        self._predict(self._x, batch_size=self._batch_size)
         first = len(self._times)
         for _ in range(_BLOCK):
             if self.finished():
                 break
             start = time.perf_counter_ns()
-            self._predict(self._x, batch_size=len(self._x))
+            self._predict(self._x, batch_size=self._batch_size)
             self._times.append(time.perf_counter_ns() - start)
             self._spent_ns += self._times[-1]
         self._turns.append(float(np.median(self._times[first:])) / 1e6)
@@ -281,21 +281,21 @@ class _Timer:
 
     def result(self) -> Latency:
         median, p95 = np.percentile(self._times, [50, 95]) / 1e6
-        return Latency(float(median), float(p95), len(self._times), len(self._x), self._threads, tuple(self._turns))
+        return Latency(float(median), float(p95), len(self._times), self._batch_size, self._threads, tuple(self._turns))
 
 
-def _loaded(name: str, model: Any, threads: int, stack: contextlib.ExitStack) -> tuple[str, Any, int | None]:
-    """Name, something with `predict`, and its number of threads if masslib set it."""
+def _loaded(name: str, model: Any, threads: int, stack: contextlib.ExitStack) -> tuple[Any, int | None]:
+    """Something with `predict`, and its number of threads if masslib set it."""
     if isinstance(model, str | os.PathLike):
         predictor = stack.enter_context(contextlib.closing(runtime.load(_existing(model), threads=threads)))
-        return name, predictor, predictor.threads
+        return predictor, predictor.threads
     # Keras models have both names too, but their predict() sets up a data pipeline at every call.
     if not hasattr(model, "predict") or not hasattr(model, "input_shape") or hasattr(model, "fit"):
         raise TypeError(
             f"{name!r} is a {type(model).__name__}; expected the path of an exported file or a loaded "
             "Predictor; export a Keras model first, its predict() costs milliseconds by itself"
         )
-    return name, model, getattr(model, "threads", None)
+    return model, getattr(model, "threads", None)
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:

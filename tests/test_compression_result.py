@@ -68,7 +68,7 @@ def folder(model, digits, tmp_path):
     return tmp_path / "small"
 
 
-@pytest.mark.parametrize("name", ["model.keras", "calibration.npy", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.keras", "calibration.npz", "manifest.json"])
 def test_damage_is_told(folder, name):
     whole = (folder / name).read_bytes()
     middle = len(whole) // 2

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from masslib._util.photos import Decoder
 from masslib.data import Subset, from_directory
-from masslib.data.photos import Decoder
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (12, 10, 3), np.uint8)

@@ -115,5 +115,5 @@ def test_rows_are_taken_of_every_part():
 def test_what_is_no_array_is_refused(x, y, error, words):
     with pytest.raises(error, match=words):
         passed(x, y)
-    with pytest.raises(TypeError, match=r"data is a int; expected a Subset or a pair \(x, y\)"):
+    with pytest.raises(TypeError, match=r"data is a int; expected a Subset or a pair \(x, y\), with weights"):
         as_subset(3)

@@ -114,7 +114,7 @@ def test_a_folder_with_missing_variables_is_refused(model, tmp_path):
 def test_photos_are_read_as_in_training(channels, tmp_path):
     import tensorflow as tf
 
-    from masslib.data.photos import Decoder
+    from masslib._util.photos import Decoder
     from masslib.export import photos
 
     rng = np.random.default_rng(0)

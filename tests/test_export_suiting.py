@@ -1,5 +1,6 @@
 """Files of models that are not images of one size: words, open sizes, augmentation, recurrent layers, odd names."""
 
+import dataclasses
 import warnings
 
 import keras
@@ -43,13 +44,15 @@ def _words(dtype, words=50):
 def test_a_converter_that_loses_words_is_found(dtype, tmp_path, monkeypatch):
     model, convert = _words(dtype), _tflite._convert
 
-    def lossy(network, *args):
+    def lossy(endpoints, *args):
+        (endpoint,) = endpoints
+        network = endpoint.model
         broken = keras.models.clone_model(network)
         broken.set_weights(network.get_weights())
         table = network.layers[0].get_weights()[0]
         table[1::2] = 0
         broken.layers[0].set_weights([table])
-        return convert(broken, *args)
+        return convert([dataclasses.replace(endpoint, model=broken, call=broken)], *args)
 
     export.tflite(model, tmp_path / "right.tflite")
     monkeypatch.setattr(_tflite, "_convert", lossy)

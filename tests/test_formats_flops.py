@@ -34,7 +34,13 @@ def test_weights_that_are_zero_do_not_count(tmp_path):
     assert measure.flops(path) == 2 * (20 + 15)
 
 
-def test_open_shapes_are_refused(tmp_path):
+def test_open_shapes_need_rows(tmp_path):
     model = keras.Sequential([keras.Input((None, 4)), layers.Dense(2)])
+    path = export.tflite(model, tmp_path / "open.tflite")
     with pytest.raises(ValueError, match="takes examples of open shape"):
-        measure.flops(export.tflite(model, tmp_path / "open.tflite"))
+        measure.flops(path)
+    for length in (3, 30):
+        assert measure.flops(path, example_inputs=np.zeros((2, length, 4))) == 2 * length * 4 * 2
+        assert measure.latency(path, runs=2, warmup=0, example_inputs=np.zeros((2, length, 4))).runs == 2
+    with pytest.raises(ValueError, match="or example_inputs, rows of your data"):
+        measure.latency(path)

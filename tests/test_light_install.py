@@ -39,6 +39,8 @@ LIGHT = {
     "masslib.export.Predictor",
     "masslib.export.inspect",
     "masslib.export.load",
+    "masslib.packaging.Golden",
+    "masslib.packaging.golden",
     "masslib.packaging.verify",
 }
 

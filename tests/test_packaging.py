@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -102,24 +103,84 @@ def test_every_change_is_found(folder, tmp_path):
     (copy / "manifest.json").write_text(said.replace("Not for cheques", "Best for cheques"))
     with pytest.raises(ValueError, match="manifest.json is damaged: its SHA-256"):
         masslib.verify(copy)
-    manifest.write(copy, **manifest_facts(folder) | {"format": "masslib package 2"})
-    with pytest.raises(ValueError, match="has the format 'masslib package 2', and verify of this masslib reads"):
+    manifest.write(copy, **manifest_facts(folder) | {"format": "masslib package 3"})
+    with pytest.raises(ValueError, match="has the format 'masslib package 3', and verify of this masslib reads"):
         masslib.verify(copy)
-    manifest.write_sealed(copy / "manifest.json", {"format": "masslib package 1"})
+    manifest.write_sealed(copy / "manifest.json", {"format": "masslib package 2"})
     with pytest.raises(ValueError, match="manifest.json is no manifest of this kind: it names no files"):
         masslib.verify(copy)
 
 
 def test_other_answers_are_found_even_if_all_checksums_are_right(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
-    with np.load(copy / "probe.npz") as probe:
-        arrays = dict(probe)
-    arrays["tflite"] = arrays["tflite"][::-1]
-    np.savez(copy / "probe.npz", **arrays)
+    with np.load(copy / "golden.npz") as golden:
+        arrays = dict(golden)
     facts = manifest_facts(copy)
+    key = facts["golden"]["outputs"]["tflite"]
+    arrays[key] = arrays[key][::-1]
+    np.savez(copy / "golden.npz", **arrays)
+    with pytest.raises(ValueError, match="golden.npz is missing or was changed"):
+        masslib.packaging.golden(copy)
     manifest.write(copy, **facts)
     with pytest.raises(ValueError, match="float32.tflite is intact, but answers otherwise than when it was packaged"):
         masslib.verify(copy)
+
+
+def test_the_golden_rows_are_those_that_were_passed(model, splits, tmp_path):
+    rows = splits.train[5:8][0]
+    folder = masslib.package(model, tmp_path / "it", splits, formats=["keras"], examples=rows, verbose=False)
+    golden = masslib.packaging.golden(folder)
+    np.testing.assert_array_equal(golden.inputs, rows)
+    np.testing.assert_allclose(golden.outputs["keras"], model(rows), atol=1e-6)
+    assert manifest_facts(folder)["golden"]["rows"] == 3
+    with pytest.raises(FileNotFoundError, match="is not a folder that masslib.package has written"):
+        masslib.packaging.golden(tmp_path / "nothing")
+
+
+def test_golden_rows_of_any_structure_are_kept_without_pickle(tmp_path):
+    from masslib.packaging import Golden, _golden, golden
+
+    inputs = {"ids": np.arange(6).reshape(3, 2), "text": np.array(["a", "bc", "ü"], object)}
+    outputs = {"it": [np.ones((3, 2), "float32"), {"kind": (np.array([True, False, True]),)}]}
+    told = _golden.write(tmp_path, Golden(inputs, outputs))
+    manifest.write(tmp_path, format=_golden.FORMAT, golden=told)
+    read = golden(tmp_path)
+    assert read.inputs["ids"].dtype == "int64" and read.inputs["text"].tolist() == ["a", "bc", "ü"]
+    np.testing.assert_array_equal(read.inputs["ids"], inputs["ids"])
+
+    class Answering:
+        path = "it"
+
+        def __init__(self, kinds, probability=1.0):
+            self.answer = [np.full((3, 2), probability, "float32"), {"kind": (np.array(kinds),)}]
+
+        def predict(self, x):
+            assert x["text"].shape == (3,)
+            return self.answer
+
+    read.check("it", Answering([True, False, True], 1.01))
+    with pytest.raises(ValueError, match=r"it is intact, but answers otherwise .* difference 0.333 of output 1/kind/0"):
+        read.check("it", Answering([True, True, True]))
+    with pytest.raises(ValueError, match="difference 0.5 of output 0; compare the versions"):
+        read.check("it", Answering([True, False, True], 1.5))
+    with pytest.raises(ValueError, match=r"answers 0 \(3, 2\), 1/kind/0 \(1,\), and when it was packaged"):
+        read.check("it", Answering([True]))
+
+
+def test_photos_are_scaled_as_in_the_splits(tmp_path):
+    import tensorflow as tf
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
+    part = data.from_arrays(pixels, [0, 1, 0, 1], classes=["no", "yes"], scale=1)
+    model = models.mlp((8, 8, 1), 2)
+    photo = tf.io.encode_png(pixels[0])[None]
+    for scale, factor in ((None, 1.0), (0.5, 0.5)):
+        splits = data.Splits(part, part, part, ["no", "yes"])
+        folder = masslib.package(model, tmp_path / "it", splits, formats=["saved_model"], scale=scale, verbose=False)
+        classify = tf.saved_model.load(str(folder / "saved_model")).signatures["classify"]
+        answer = classify(images=photo)["probabilities"].numpy()
+        expected = -np.sort(-np.asarray(model(pixels[:1] * np.float32(factor))))
+        np.testing.assert_allclose(answer, expected, atol=1e-6)
 
 
 def manifest_facts(folder):
@@ -135,7 +196,9 @@ def test_a_compressed_model_keeps_its_recipe(model, splits, tmp_path):
     assert facts["model"]["recipe"] == [repr(step) for step in steps]
     assert facts["training"]["loss"] == "sparse_categorical_crossentropy"
     assert masslib.verify(folder)["file"].tolist() == ["dynamic.tflite"]
-    with pytest.raises(ValueError, match="a Compressed model has its own precision and becomes one file, 'tflite'"):
+    with pytest.raises(
+        ValueError, match="a Compressed model has its own precision and becomes a file 'tflite' or 'packed'"
+    ):
         masslib.package(small, tmp_path / "other", splits, formats=["tflite", "keras"])
 
 
@@ -149,3 +212,34 @@ def test_wrong_wishes_leave_nothing_behind(model, splits, tmp_path):
     with pytest.raises(ValueError, match="there are 2 labels, but the model has 10 outputs"):
         masslib.package(model, tmp_path / "x", other, verbose=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_several_inputs_and_outputs_is_packaged(tmp_path):
+    rng = np.random.default_rng(0)
+    word, price = keras.Input((None,), dtype="int32", name="word"), keras.Input((2,), name="price")
+    table = keras.layers.Embedding(20, 4)(word)
+    x = keras.layers.Concatenate()([keras.layers.GlobalAveragePooling1D()(table), price])
+    outputs = {"kind": keras.layers.Dense(3, activation="softmax")(x), "size": keras.layers.Dense(1)(x)}
+    model = keras.Model({"word": word, "price": price}, outputs, name="shop")
+    model.compile("adam", {"kind": "sparse_categorical_crossentropy", "size": "mse"})
+    part = data.from_arrays(
+        {"word": rng.integers(0, 20, (40, 5)).astype("int32"), "price": rng.random((40, 2))},
+        {"kind": np.arange(40) % 3, "size": rng.random((40, 1))},
+    )
+    splits = data.Splits(part, part, part, None)
+    formats = ["keras", "saved_model", "tflite", "tflite-int8"]
+    folder = masslib.package(model, tmp_path / "shop", splits, formats=formats, verbose=False)
+    assert set(masslib.verify(folder)["answers"]) == {"as when it was packaged"}
+    facts = manifest_facts(folder)
+    assert facts["model"]["input_shape"] == {"word": [None], "price": [2]}
+    assert facts["training"]["loss"] == {"kind": "sparse_categorical_crossentropy", "size": "mse"}
+    assert {"kind/accuracy", "size/mae"} <= set(facts["models"]["tflite"]["metrics"])
+    golden = masslib.packaging.golden(folder)
+    assert golden.inputs["word"].dtype == "int32" and golden.outputs["tflite"]["kind"].shape == (16, 3)
+    assert "word (n, any), price (n, 2)" in (folder / "MODEL_CARD.md").read_text()
+    files = {name: folder / facts["models"][name]["file"] for name in formats}
+    table = masslib.agreement(model, files, part)
+    assert set(table.loc["model"].index) == {"kind", "size"}
+    assert table.loc[("tflite", "kind"), "top1_agreement"] == 1 and table.loc["saved_model", "largest"].max() < 1e-5
+    assert np.isnan(table.loc[("tflite", "size"), "accuracy"])
+    assert table.loc[("keras", "kind"), "accuracy"] == masslib.evaluate(model, part)["kind"].accuracy

@@ -195,7 +195,7 @@ def test_progress_is_shown(digits, capsys):
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"x": "photos"}, TypeError, "x holds a str; expected a Subset, a tf.data.Dataset or arrays"),
         ({"y": [1]}, ValueError, "y was passed beside a Subset"),
-        ({"validation_split": 0.1}, TypeError, "validation_split"),
+        ({"validation_split": 1.0}, ValueError, "validation_split=1.0: expected a part from 0 to below 1"),
         ({"validation_data": (1, 2, 3)}, TypeError, "x holds a int; expected a Subset, a tf.data.Dataset or arrays"),
     ],
 )
@@ -210,7 +210,7 @@ def test_wrong_models_are_refused(digits):
     with pytest.raises(ValueError, match="'mlp' is not compiled; call model.compile"):
         masslib.fit(models.mlp((8, 8, 1), 10), digits.train)
     endless = digits.train.batches(32).repeat()
-    with pytest.raises(ValueError, match=r"never ends; cut it with dataset.take\(steps_per_epoch\)"):
+    with pytest.raises(ValueError, match=r"never ends; pass steps_per_epoch"):
         masslib.fit(_compiled(), endless)
     with pytest.raises(ValueError, match="y was passed beside a tf.data.Dataset"):
         masslib.fit(_compiled(), digits.train.batches(32), [1])

@@ -26,7 +26,7 @@ FLOORS = (
     ("train", "launcher"),
     ("compression", "export", "evaluation", "measure"),
     ("packaging",),
-    ("selection",),
+    ("selection", "serving"),
     ("doctor", "__main__"),
 )
 # What a room, or a module of one, needs besides the light install when it is imported, and inside of functions.
@@ -34,12 +34,22 @@ _TRAIN: tuple[tuple[str, ...], tuple[str, ...]] = (("train",), ("train",))
 EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "_util": ((), ()),
     "_util.kernels": ((), ("train",)),
+    "_util.mapping": ((), ("ray",)),
+    "_util.photos": ((), ("train",)),
     "_util.quiet": _TRAIN,
+    "_util.records": (("serve",), ("serve",)),
     "runtime": ((), ("train", "onnx", "openvino")),
+    "data.records": (("train",), ("train", "serve")),
     "formats": ((), ("train",)),
     "measure": ((), ("train",)),
+    "packaging._golden": ((), ()),
+    "packaging.preprocessing": ((), ("serve",)),
+    "packaging.reference": ((), ()),
     "packaging._verify": ((), ("train",)),
     "export": (("train",), ("train", "onnx", "openvino", "int4", "serving")),
+    "serving": (("serve",), ("serve", "ray")),
+    "launcher.on_ray": (("train", "ray"), ("train", "ray")),
+    "launcher.on_spark": (("train", "spark"), ("train", "spark")),
     "__main__": ((), ()),
 }
 

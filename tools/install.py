@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("train", "notebooks", "test")
+EXTRAS = ("train", "serve", "notebooks", "test")
 LIMITS = "constraints.txt"
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 

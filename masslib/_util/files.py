@@ -17,8 +17,8 @@ from typing import BinaryIO
 _MARK = b"masslib:sha256:"
 _BLANK = b"0" * 64
 
-BLANK_SEAL = _MARK + _BLANK
-"""Bytes that a writer places once in its file, for `seal` to fill in."""
+SEAL_MARK, BLANK_SEAL = _MARK, _MARK + _BLANK
+"""What a seal begins with, and the bytes that a writer places once in its file, for `seal` to fill in."""
 
 MANIFEST, SAVED_MODEL_MANIFEST = "manifest.json", "assets.extra/masslib.json"
 """Where a folder that masslib wrote names its files; TensorFlow Serving passes over what it does not know there."""

@@ -9,8 +9,8 @@ from masslib._util.extras import needed_by
 
 with needed_by(__name__):
     from masslib.bridge.carried import carry
-    from masslib.bridge.compiled import compile_like
+    from masslib.bridge.compiled import compile_like, like_outputs
     from masslib.bridge.conversion import from_tf_keras, to_tf_keras
     from masslib.bridge.equality import TOLERANCE
 
-__all__ = ["TOLERANCE", "carry", "compile_like", "from_tf_keras", "to_tf_keras"]
+__all__ = ["TOLERANCE", "carry", "compile_like", "from_tf_keras", "like_outputs", "to_tf_keras"]

@@ -23,7 +23,7 @@ _OBJECTS: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """Layers that no text can describe, by what is written in place of it, for as long as a model carries a copy."""
 
 
-def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
+def carry(layer: keras.layers.Layer, name: str | None = None) -> tf_keras.layers.Layer:
     """Return a tf_keras layer that runs a copy of a Keras 3 layer, with weights of its own.
 
     What Keras 3 computes with TensorFlow, tf_keras can train as well. TFMOT takes such a layer for one that it does
@@ -35,9 +35,10 @@ def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
         layer: A Keras 3 layer that can be copied by its `get_config`, or that has no variables. A model with it can be
             saved as tf_keras model if its class stands in a module or is decorated with
             `keras.saving.register_keras_serializable()`.
+        name: Of the tf_keras layer; by default that of the layer.
 
     Returns:
-        The tf_keras layer, of the same name, not built yet.
+        The tf_keras layer, not built yet.
 
     Raises:
         ValueError: If the layer cannot be copied, or has a constraint, which tf_keras would not apply.
@@ -60,7 +61,7 @@ def carry(layer: keras.layers.Layer) -> tf_keras.layers.Layer:
         raise ValueError(
             f"{', '.join(constrained)} of it has a constraint, which tf_keras would not apply; make it without"
         )
-    return carrier()(_written(layer), name=layer.name)
+    return carrier()(_written(layer), name=name or layer.name)
 
 
 def carry_operation(operation: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:

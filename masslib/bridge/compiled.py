@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import keras
 import tf_keras
 
 from masslib.bridge.translate import twin_object, unknown_settings
-from masslib.graph.compiled import compile_config, is_loss, losses_of_its_own
+from masslib.graph.compiled import compile_config, is_loss, losses_of_its_own, per_output
 
 # Names that only `compile` understands, by the shape of the outputs
 _CHOSEN_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
 
 
 def compile_like(
-    twin: tf_keras.Model, model: keras.Model, *, learning_rate: float | None = None, label_ndim: int | None = None
+    twin: tf_keras.Model,
+    model: keras.Model,
+    *,
+    learning_rate: float | None = None,
+    label_ndim: int | Sequence[int | None] | None = None,
 ) -> None:
     """Compile a tf_keras model the way its Keras 3 original was compiled.
 
@@ -34,7 +38,8 @@ def compile_like(
         model: The compiled Keras 3 model.
         learning_rate: Replaces the optimizer's learning rate or schedule if given.
         label_ndim: Axes of a batch of labels. tf_keras passes labels `(rows,)` as `(rows, 1)`; with 1, losses and
-            metrics that are functions, and losses of your own, get them as from Keras 3.
+            metrics that are functions, and losses of your own, get them as from Keras 3. Of several outputs a list, in
+            the order of `model.outputs`.
 
     Raises:
         ValueError: If `model` was not compiled, has a training step of its own, or some of the objects have no
@@ -52,15 +57,20 @@ def compile_like(
     _check_training(model)
     config = compile_config(model)
     problems: list[str] = []
+    ndims = label_ndim if isinstance(label_ndim, list | tuple) else [label_ndim] * len(twin.outputs)
 
-    def metric(value: Any) -> Any:
-        return _like_keras3(_metric(value), label_ndim)
+    def translated(name: str, translate: Callable[[Any, int | None], Any]) -> Any:
+        values = per_output(config[name], model)
+        found = [_each(it, partial(translate, label_ndim=n), problems) for it, n in zip(values, ndims, strict=True)]
+        if len(found) > 1 and "metrics" in name:  # a flat list would be for all of them
+            found = [it if isinstance(it, list) else [] if it is None else [it] for it in found]
+        return like_outputs(twin, found)
 
     settings = {
         "optimizer": _each(config["optimizer"], lambda value: _optimizer(value, learning_rate), problems),
-        "loss": _each(config["loss"], _losses(model, label_ndim), problems),
-        "metrics": _each(config["metrics"], metric, problems),
-        "weighted_metrics": _each(config["weighted_metrics"], metric, problems),
+        "loss": translated("loss", _losses(model)),
+        "metrics": translated("metrics", _metric),
+        "weighted_metrics": translated("weighted_metrics", _metric),
     }
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
@@ -68,8 +78,17 @@ def compile_like(
             f"{len(problems)} thing(s) that {model.name!r} was compiled with have no tf_keras counterpart:{listed}"
             "\nCompile it with others before it is compressed; that does not change its weights."
         )
-    settings["loss_weights"] = config["loss_weights"]
-    twin.compile(**{name: _by_output(value, model, twin) for name, value in settings.items()})
+    if config["loss_weights"] is not None:
+        settings["loss_weights"] = like_outputs(twin, per_output(config["loss_weights"], model))
+    twin.compile(**settings)
+
+
+def like_outputs(twin: tf_keras.Model, values: list[Any]) -> Any:
+    """Put values, one for each output of a tf_keras model, into the structure of its outputs, as its `fit` wants them.
+
+    It is asked of the model because models that TFMOT has transformed have lists in the place of dicts.
+    """
+    return keras.tree.pack_sequence_as(twin.output, values) if len(values) > 1 else values[0]
 
 
 def _check_training(model: keras.Model) -> None:
@@ -79,14 +98,6 @@ def _check_training(model: keras.Model) -> None:
             f"model {model.name!r} has its own {' and '.join(own)}, which tf_keras cannot run; use "
             "keras.Model(model.input, model.output), compiled with a loss that does the same"
         )
-
-
-def _by_output(value: Any, model: keras.Model, twin: tf_keras.Model) -> Any:
-    """Name the outputs as the twin does: the wrappers of TFMOT have other names than the layers in them."""
-    if not isinstance(value, dict):
-        return value
-    twins = dict(zip(getattr(model, "output_names", value), twin.output_names, strict=False))
-    return {twins.get(name, name): setting for name, setting in value.items()}
 
 
 def _each(value: Any, translate: Callable[[Any], Any], problems: list[str]) -> Any:
@@ -121,10 +132,10 @@ def _optimizer(value: dict[str, Any], learning_rate: float | None) -> Any:
     return twin
 
 
-def _losses(model: keras.Model, label_ndim: int | None) -> Callable[[Any], Any]:
+def _losses(model: keras.Model) -> Callable[[Any, int | None], Any]:
     own = losses_of_its_own(model)
 
-    def translate(value: Any) -> Any:
+    def translate(value: Any, label_ndim: int | None) -> Any:
         name = _function_name(value)
         loss = own.get(name or value["class_name"])
         if is_loss(loss):
@@ -160,13 +171,14 @@ def _like_keras3(value: Any, label_ndim: int | None) -> Any:
     return call
 
 
-def _metric(value: Any) -> Any:
+def _metric(value: Any, label_ndim: int | None) -> Any:
     name = _function_name(value)
     if name:
-        return name if name in _CHOSEN_BY_SHAPE else _by_name(name, "metrics")
+        found = name if name in _CHOSEN_BY_SHAPE else _by_name(name, "metrics")
+        return _like_keras3(found, label_ndim)
     # Keras 3 counts intersections in integers; tf_keras would cut the outputs to integers as well.
     config = {key: setting for key, setting in value["config"].items() if (key, str(setting)[:3]) != ("dtype", "int")}
-    return twin_object(value | {"config": config})
+    return _like_keras3(twin_object(value | {"config": config}), label_ndim)
 
 
 def _function_name(value: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -15,8 +15,9 @@ from masslib.graph.activations import separated
 from masslib.graph.checks import check_model
 from masslib.graph.copying import copied
 from masslib.graph.layers import is_own
-from masslib.graph.nodes import functional, named_layers
+from masslib.graph.nodes import functional, named_layers, parts
 from masslib.graph.precision import unmixed
+from masslib.graph.unfolding import unfolded
 from masslib.graph.weights import copy_weights
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ class UnsupportedLayers(ValueError):
             f"{len(problems)} layer(s) of {model.name!r} have no tf_keras counterpart:{listed}\n{_WHAT_TO_DO}"
         )
         self.problems = problems
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker sends its errors to another process."""
+        return _unsupported, (str(self), self.problems)
+
+
+def _unsupported(message: str, problems: dict[str, str]) -> UnsupportedLayers:
+    error = UnsupportedLayers.__new__(UnsupportedLayers, message)
+    error.args, error.problems = (message,), problems
+    return error
 
 
 def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -> tf_keras.Model:
@@ -75,6 +86,7 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
     check_model(model)
     with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # from layers that the replay will list
         model = separated(unmixed(model))
+    model = unfolded(model, tuple(custom_layers or ()))
     replay = Replay(custom_layers)
     with quiet():
         reference, twin = replay.run(model) or (None, None)
@@ -117,7 +129,9 @@ def from_tf_keras(model: tf_keras.Model, like: keras.Model) -> keras.Model:
     check_model(like)
     with like.distribute_strategy.scope():
         result = copied(like, float32=False)
-    copy_weights(model, result)
+    twins = named_layers(model)
+    closed = {type(layer) for name, layer in named_layers(like).items() if name in twins and parts(layer)}
+    copy_weights(model, unfolded(result, tuple(closed)))
     check_answers(functional(unmixed(result)), model)
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tf_keras
 
 from masslib.bridge.carried import carry_operation, is_tensor
@@ -28,7 +29,9 @@ def twin_operation(operation: Any, name: str, args: tuple, kwargs: dict[str, Any
     """
     kind = type(operation).__name__
     layer = None
-    if not type(operation).__module__.startswith("keras.") or kwargs:
+    masked = any(getattr(tensor, "_keras_mask", None) is not None for tensor in keras.tree.flatten(args))
+    # Operations of Keras 3 forget a mask, layers of tf_keras hand it on.
+    if masked or not type(operation).__module__.startswith("keras.") or kwargs:
         return carry_operation(operation, name, args, kwargs)
     if kind in _MERGES and all(map(is_tensor, args)) and len({len(tensor.shape) for tensor in args}) == 1:
         args = (list(args),)

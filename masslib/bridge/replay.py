@@ -10,6 +10,7 @@ import keras
 import tf_keras
 
 from masslib._util.messages import first_line
+from masslib.bridge.carried import carry
 from masslib.bridge.operations import twin_operation
 from masslib.bridge.translate import CustomLayers, twin_layer
 from masslib.graph.layers import copied_layer, is_own
@@ -108,7 +109,11 @@ class Replay:
             try:
                 if not isinstance(layer, keras.layers.Layer):
                     return twin_operation(layer, name, args, kwargs)
-                return self._layers[name](args[0], **_named(layer, args, kwargs))
+                named = _named(layer, args, kwargs)
+                if isinstance(layer, keras.layers.Softmax) and "mask" in named:
+                    # In tf_keras the answer for a row of which all is masked is another one.
+                    self._layers[name] = carry(layer, name)
+                return self._layers[name](args[0], **named)
             except Exception as error:  # whatever a layer raises when it is called; it is told with all the others
                 self._report(name, layer, error)
         return keras.tree.map_structure(_twin_input, outputs)

@@ -51,7 +51,7 @@ def twin_layer(
         return _named(_custom(layer, custom_layers[type(layer)]), name)
     kind = type(layer).__name__
     if is_own(layer):
-        return _named(carry(layer), name)
+        return carry(layer, name)
     if kind in _REFUSED:
         raise ValueError(_REFUSED[kind])
     if getattr(layer, "quantization_mode", None):
@@ -128,7 +128,7 @@ def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
         # it in other places.
         missing = missing or kind == "MultiHeadAttention" or "activity_regularizer" not in _arguments(twin_class)
     if missing or unknown_settings(type(layer), twin_class, config):
-        return _named(carry(layer), name)
+        return carry(layer, name)
     config |= {key: _activation(config[key]) for key in _ACTIVATIONS if key in config}
     return twin_class(**_known(twin_class, config) | {"name": name})
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from masslib.bridge.conversion import UnsupportedLayers, to_tf_keras
 from masslib.bridge.translate import CustomLayers
 from masslib.compression.tfmot import support
+from masslib.graph.checks import check_model
 from masslib.graph.nodes import named_nodes
+from masslib.graph.unfolding import unfolded
 
 if TYPE_CHECKING:
     import keras
@@ -53,6 +55,8 @@ def diagnose(
     """
     import pandas as pd
 
+    check_model(model)
+    model = unfolded(model, tuple(custom_layers or ()))
     try:
         twin = to_tf_keras(model, custom_layers)
     except UnsupportedLayers as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -16,7 +17,9 @@ from masslib import bridge
 from masslib._util import progress
 from masslib._util.quiet import quiet, quiet_logger
 from masslib.compression.step import Training
-from masslib.graph.compiled import compile_config, own_losses
+from masslib.data.rows import nested
+from masslib.graph.compiled import compile_alike
+from masslib.graph.structures import inputs_in_order, output_names, outputs_in_order
 from masslib.train import fit
 from masslib.train.feed import labels_like
 from masslib.train.validation import has_plain_metrics, make_metrics
@@ -51,13 +54,15 @@ class Tuner:
 
     def compile(self, twin: tf_keras.Model, learning_rate: float | None = None) -> None:
         """Compile `twin` in place, as the model was, for the labels of the data."""
-        found = {np.ndim(labels) for labels in keras.tree.flatten(self.data.y)}
-        ndim = found.pop() if len(found) == 1 else None
-        bridge.compile_like(twin, self.model, learning_rate=learning_rate, label_ndim=ndim)
+        _, labels, *_ = self.data[:1]
+        ndims = None if labels is None else [np.ndim(array) for array in outputs_in_order(self.model, labels)]
+        bridge.compile_like(twin, self.model, learning_rate=learning_rate, label_ndim=ndims)
 
     def fit(self, twin: tf_keras.Model, training: Training, callbacks: list[Any] | None = None) -> None:
         """Compile and fine-tune `twin` in place."""
-        batches = self._batches(training)  # not in quiet(), for it tells of rows left out
+        batches = self._batches(training).map(
+            partial(self._suited, twin)
+        )  # not in quiet(), for it tells of rows left out
         self.compile(twin, training.learning_rate)
         self._make_variables(twin, batches)
         # tf_keras warns of kernels without gradients, which TFMOT computes from the centroids.
@@ -74,8 +79,8 @@ class Tuner:
 
     def fit_rebuilt(self, model: keras.Model, training: Training) -> None:
         """Compile and fine-tune a Keras 3 model in place."""
-        with self.model.distribute_strategy.scope(), own_losses(self.model):
-            model.compile_from_config(compile_config(self.model, training.learning_rate))
+        with self.model.distribute_strategy.scope():
+            compile_alike(model, self.model, training.learning_rate)
         self.run(model, training)
 
     def run(self, model: keras.Model, training: Training) -> None:
@@ -83,7 +88,30 @@ class Tuner:
         model.steps_per_execution = max(model.steps_per_execution, _STEPS_PER_CALL)
         # TensorFlow advises against tracing anew, but every step of a recipe has another model to trace.
         with self._progress(training, keras.callbacks.Callback) as watcher, quiet_logger():
-            fit(model, self._batches(training), verbose=0, callbacks=[watcher])
+            batches = self._batches(training)
+            if model.compiled and output_names(getattr(model, "student", model)) != output_names(self.model):
+                batches = batches.map(partial(self._suited, getattr(model, "student", model)))
+            fit(model, batches, verbose=0, callbacks=[watcher])
+
+    def sample(self, twin: tf_keras.Model, batches: int) -> list[tuple[Any, ...]]:
+        """Return some random batches, as a twin takes them: the inputs, and what else its loss needs."""
+        rows = self.data.sample(min(batches * self.batch_size, len(self.data)), seed=self.seed)
+        starts = range(0, len(rows), self.batch_size)
+        return [self._suited(twin, *rows[start : start + self.batch_size]) for start in starts]
+
+    def _suited(
+        self, twin: tf_keras.Model | keras.Model, x: Any, y: Any = None, weights: Any = None
+    ) -> tuple[Any, ...]:
+        """Number inputs and outputs, which have other names in a twin."""
+        if not isinstance(twin, keras.Model):
+            inputs = inputs_in_order(self.model, x)
+            x = tuple(inputs) if len(inputs) > 1 else inputs[0]
+        batch = [x]
+        for part in (y, weights):
+            if keras.tree.is_nested(part):
+                part = nested(lambda it: it, bridge.like_outputs(twin, outputs_in_order(self.model, part)))
+            batch.append(part)
+        return tuple(part for part in batch if part is not None)
 
     def _batches(self, training: Training) -> tf.data.Dataset:
         """All batches of a step of the recipe, as one epoch."""

@@ -14,21 +14,22 @@ from masslib.compression.steps.distill import Distill
 from masslib.compression.steps.quantize import Quantize
 from masslib.compression.steps.quantize_aware import QuantizeAware
 from masslib.data.passed import as_subset
-from masslib.graph.checks import check_model, check_one_input
+from masslib.graph.checks import check_model
 from masslib.graph.copying import copied
+from masslib.graph.structures import inputs_in_order
 
 if TYPE_CHECKING:
     import keras
 
     from masslib.data import Subset
 
-_ORDER = ("Distill", "PruneChannels", "LowRank", "Prune", "Cluster")
+_ORDER = ("Distill", "PruneChannels", "LowRank", "Prune", "Cluster", "Squeeze")
 
 
 def compress(
     model: keras.Model,
     steps: Step | Sequence[Step],
-    data: Subset | tuple[Any, Any] | None = None,
+    data: Subset | tuple[Any, ...] | None = None,
     *,
     batch_size: int = 128,
     seed: int = 0,
@@ -39,16 +40,18 @@ def compress(
 
     Steps that train are fine-tuned with the optimizer, loss and strategy that the model was compiled with; where TFMOT
     trains without `use_ema`, whose averages would undo what was won. Those that
-    change the architecture (`Distill`, `PruneChannels`, `LowRank`) rebuild the Keras 3 model; for those that change
-    the weights it crosses the bridge to tf_keras, where TFMOT works, and back.
+    change the architecture (`Distill`, `PruneChannels`, `LowRank`), and `Squeeze`, rebuild the Keras 3 model; for the
+    others that change the weights it crosses the bridge to tf_keras, where TFMOT works, and back.
 
     Args:
         model: A trained and compiled Sequential or functional model. One that computes in mixed precision becomes a
             float32 one, with the weights that it has.
         steps: A step such as `Prune(0.8)`, or a list of them, applied in order: `Distill`, `PruneChannels`,
-            `LowRank`, `Prune`, `Cluster`, and last either `Quantize` or `QuantizeAware`.
-        data: Training data, a `Subset` or a pair `(x, y)` of arrays, taken as they are. Training steps and the
-            calibration of `Quantize("int8")` need it.
+            `LowRank`, `Prune`, `Cluster`, and last either `Quantize` or `QuantizeAware`; or, for a packed file,
+            `Squeeze` in the place of the last three.
+        data: Training data, a `Subset` or `(x, y)` or `(x, y, sample_weight)` of arrays, taken as they are; with
+            several inputs or outputs each is a dict, list or tuple of arrays, as in `keras.Model.fit`. Training steps
+            and the calibration of `Quantize("int8")` need it.
         batch_size: Rows per training step, of all replicas together.
         seed: Seed of the order of the rows and of the choice of calibration rows.
         verbose: Whether to show a progress bar per training step.
@@ -82,7 +85,7 @@ def compress(
 def compress_each(
     model: keras.Model,
     recipes: Sequence[Step | Sequence[Step]],
-    data: Subset | tuple[Any, Any] | None = None,
+    data: Subset | tuple[Any, ...] | None = None,
     *,
     batch_size: int = 128,
     seed: int = 0,
@@ -221,11 +224,15 @@ def _as_subset(data: Any, model: keras.Model, steps: Sequence[Step]) -> Subset |
         return None
     if data is None:
         raise ValueError(f"{needing[0]!r} needs data; pass the training data as the third argument")
-    check_one_input(model)
     subset = as_subset(data)
-    expected = tuple(model.inputs[0].shape[1:])
-    if len(subset.input_shape) != len(expected) or any(
-        want not in (None, got) for want, got in zip(expected, subset.input_shape, strict=True)
-    ):
-        raise ValueError(f"the data has rows of shape {subset.input_shape}, the model takes {expected}")
+    for tensor, array in zip(model.inputs, inputs_in_order(model, subset[:1][0]), strict=True):
+        expected, found = tuple(tensor.shape[1:]), array.shape[1:]
+        shapes = (found, (*found, 1), found[:-1] if found[-1:] == (1,) else found)  # as Keras adapts them
+        if not any(_fits(shape, expected) for shape in shapes[: 1 if len(model.inputs) == 1 else 3]):
+            of = "" if len(model.inputs) == 1 else f" for the input {tensor.name!r}"
+            raise ValueError(f"the data has rows of shape {found}{of}, the model takes {expected}")
     return subset
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(want in (None, got) for want, got in zip(expected, shape, strict=True))

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tf_keras
 
-from masslib._util import manifest
+from masslib._util import manifest, structures
 from masslib._util.files import replacing
 from masslib._util.messages import first_paragraph
 from masslib._util.quiet import quiet
@@ -29,10 +29,10 @@ from masslib.graph.layers import is_own, why_not_written
 from masslib.graph.nodes import named_layers
 from masslib.runtime import Predictor, load
 
-_FORMAT = "masslib compressed model 1"
+_FORMAT = "masslib compressed model 2"
 # TFMOT's layers do not survive the formats that hold architecture and weights together.
 _MODEL, _ARCHITECTURE, _WEIGHTS = "model.keras", "tf_keras.json", "tf_keras.npz"
-_ROWS = "calibration.npy"
+_ROWS = "calibration.npz"
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,26 @@ class Compressed:
         steps: The recipe that made it.
         skipped: Layers that a step left alone, with the reason.
         precision: Precision of the TFLite file that `masslib.export.tflite` will write.
-        calibration: Rows `(n, *input_shape)` that calibrate it, if it needs any.
+        calibration: Rows `(n, *input_shape)` that calibrate it, if it needs any, in the structure of the inputs.
     """
 
     model: Any
     steps: tuple[Step, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     precision: str = "float32"
-    calibration: np.ndarray | None = field(default=None, repr=False)
+    calibration: Any = field(default=None, repr=False)
 
-    def predict(self, x: Any, *, batch_size: int = 256) -> np.ndarray:
+    def predict(self, x: Any, *, batch_size: int = 256) -> Any:
         """Answer as the file does that `masslib.export.tflite` writes; the first call writes it, for itself.
 
         So `masslib.evaluate(compressed, data)` tells the accuracy of what will be deployed, rounding included.
 
         Args:
-            x: Inputs `(n, *input_shape)`.
+            x: Inputs `(n, *input_shape)`, in the structure of the model.
             batch_size: Rows at once.
 
         Returns:
-            Outputs `(n, *output_shape)`, float32.
+            Outputs `(n, *output_shape)`, in the structure of the model; floats are float32.
 
         Raises:
             ValueError: As `masslib.export.tflite`, and if the inputs do not fit.
@@ -150,7 +150,6 @@ def _write(compressed: Compressed, path: str | os.PathLike[str]) -> None:
         "steps": [{"step": type(step).__name__, **step.settings()} for step in compressed.steps],
         "skipped": compressed.skipped,
         "precision": compressed.precision,
-        "calibrated": compressed.calibration is not None,
     }
     with replacing(path) as folder:
         folder.mkdir()
@@ -162,7 +161,8 @@ def _write(compressed: Compressed, path: str | os.PathLike[str]) -> None:
             (folder / _ARCHITECTURE).write_text(architecture)
             np.savez(folder / _WEIGHTS, **{name: value.numpy() for name, value in _variables(compressed.model)})
         if compressed.calibration is not None:
-            np.save(folder / _ROWS, compressed.calibration, allow_pickle=False)
+            facts["calibration"], arrays = structures.kept(compressed.calibration)
+            np.savez(folder / _ROWS, **arrays)
         manifest.write(folder, **facts)
 
 
@@ -179,7 +179,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         "steps": tuple(_step(settings, folder) for settings in facts["steps"]),
         "skipped": facts["skipped"],
         "precision": facts["precision"],
-        "calibration": np.load(folder / _ROWS, allow_pickle=False) if facts["calibrated"] else None,
+        "calibration": structures.read(folder / _ROWS, facts["calibration"]) if "calibration" in facts else None,
     }
 
 

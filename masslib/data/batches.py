@@ -15,20 +15,20 @@ import numpy as np
 
 from masslib._util.extras import needed_by
 from masslib.data import augment as augmentation
-from masslib.data.rows import Rows, nested
+from masslib.data.rows import Rows
 
 if TYPE_CHECKING:
-    import keras
     import tensorflow as tf
 
 _INT64 = np.iinfo(np.int64)
+_WINDOW = 50  # batches that are sorted by length together: few enough to keep an epoch random
 
 
 def batches(
-    rows: Rows,
-    y: Any,
+    parts: tuple[Rows, Rows | None, Rows | None],
     batch_size: int,
     *,
+    lengths: np.ndarray | None,
     shuffle: bool,
     seed: int,
     epoch: int,
@@ -36,12 +36,13 @@ def batches(
     start: int,
     replicas: int,
     shard: tuple[int, int] | None,
-    augment: keras.layers.Layer | None,
+    augment: Any,
 ) -> tf.data.Dataset:
-    """See `Subset.batches`, whose arguments these are."""
+    """See `Subset.batches`, whose arguments these are; the parts are inputs, labels and weights."""
     with needed_by("masslib.data.Subset.batches"):
         import tensorflow as tf
 
+    rows = parts[0]
     batch_size, kept, steps = plan(len(rows), batch_size, replicas)
     rank, workers = _checked_shard(shard, replicas)
     epoch, epochs = whole("epoch", epoch, 0), whole("epochs", epochs, 0)
@@ -60,6 +61,8 @@ def batches(
         numbers = tf.range(len(rows))
         if shuffle:
             numbers = tf.random.experimental.stateless_shuffle(numbers, tf.stack([seed, number]), alg="philox")
+            if lengths is not None:
+                numbers = _grouped(numbers[:kept], lengths, batch_size, tf.stack([seed, number]))
         numbers = numbers[tf.where(number == epoch, start * batch_size, 0) : kept]
         return numbers, tf.fill(tf.shape(numbers), number)
 
@@ -68,7 +71,7 @@ def batches(
 
     # The first prefetch has the next permutation ready when an epoch ends.
     dataset = tf.data.Dataset.range(epoch, epoch + epochs).map(order).prefetch(1).flat_map(cut)
-    load = _loader(rows, y, seed, augment)
+    load = _loader(parts, seed, augment)
 
     def load_part(numbers: tf.Tensor, epoch_numbers: tf.Tensor) -> Any:
         size = tf.shape(numbers)[0] // workers
@@ -80,6 +83,19 @@ def batches(
     # Its bookkeeping costs a fifth of the time, and there is nothing to tune: the map may use every thread.
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def _grouped(numbers: tf.Tensor, lengths: np.ndarray, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
+    """An order in which every batch holds rows of similar length; the last one may be smaller and stays the last."""
+    import tensorflow as tf
+
+    windows = tf.cast(tf.range(len(numbers)) // (_WINDOW * batch_size), tf.int64)
+    keys = windows * (int(lengths.max()) + 1) + tf.gather(tf.constant(lengths, tf.int64), numbers)
+    full = len(numbers) // batch_size * batch_size
+    numbers = tf.gather(numbers, tf.argsort(keys, stable=True))
+    table = tf.reshape(numbers[:full], [-1, batch_size])
+    order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(table)[0]), seed, alg="philox")
+    return tf.concat([tf.reshape(tf.gather(table, order), [-1]), numbers[full:]], 0)
 
 
 def plan(rows: int, batch_size: int, replicas: int) -> tuple[int, int, int]:
@@ -128,29 +144,16 @@ def whole(name: str, value: int, least: int, most: int | None = None) -> int:
     return number
 
 
-def _loader(rows: Rows, y: Any, seed: int, augment: keras.layers.Layer | None) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-    """The graph function from row numbers and their epoch to `(x, y)`, or to `x` where there are no labels."""
-    import tensorflow as tf
-
-    read = rows.reader()
-    with tf.init_scope(), tf.device("CPU:0"):
-        labels = nested(tf.constant, y)
-    change = augmentation.stateless(augment, _examples(rows), seed) if augment is not None else None
+def _loader(
+    parts: tuple[Rows, Rows | None, Rows | None], seed: int, augment: Any
+) -> Callable[[tf.Tensor, tf.Tensor], Any]:
+    """The graph function from row numbers and their epoch to `x`, `(x, y)` or `(x, y, sample_weight)`."""
+    readers = [part.reader() for part in parts if part is not None]
+    change = augmentation.of_rows(augment, parts[0], seed)
 
     def load(numbers: tf.Tensor, epoch_numbers: tf.Tensor) -> Any:
-        x = read(numbers)
-        x = x if change is None else change(tf.cast(x, tf.float32), numbers, epoch_numbers[0])
-        if labels is None:  # as Keras packs it
-            return (x,) if isinstance(x, tuple) else x
-        return x, nested(lambda values: tf.gather(values, numbers), labels)
+        x, *rest = (read(numbers) for read in readers)
+        x = change(x, numbers, epoch_numbers[0])
+        return (x, *rest) if rest or isinstance(x, tuple) else x  # as Keras packs it
 
     return load
-
-
-def _examples(rows: Rows) -> np.ndarray:
-    x = rows.read(slice(0, 8))
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
-        raise ValueError(
-            f"augment changes rows of numbers, and these are {rows!r}; map the dataset of batches() instead."
-        )
-    return x.astype(np.float32)

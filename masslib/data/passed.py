@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
-from masslib.data.rows import ArrayRows, NestedRows, nested
+from masslib.data import fields
+from masslib.data.rows import ArrayRows, Rows
 from masslib.data.subset import Subset
 
 
 def as_subset(data: Any) -> Subset:
-    """Makes a `Subset` of a pair `(x, y)`; one that is passed comes back as it is.
+    """Makes a `Subset` of `(x, y)` or `(x, y, sample_weight)`; one that is passed comes back as it is.
 
     Raises:
         TypeError: `data` is neither.
@@ -20,12 +20,14 @@ def as_subset(data: Any) -> Subset:
     """
     if isinstance(data, Subset):
         return data
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise TypeError(f"data is a {type(data).__name__}; expected a Subset or a pair (x, y)")
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise TypeError(
+            f"data is a {type(data).__name__}; expected a Subset or a pair (x, y), with weights (x, y, sample_weight)"
+        )
     return passed(*data)
 
 
-def passed(x: Any, y: Any = None) -> Subset:
+def passed(x: Any, y: Any = None, sample_weight: Any = None) -> Subset:
     """Makes a `Subset` of arrays, or of dicts and lists of them, for networks with several inputs or outputs.
 
     Nothing is reshaped, scaled or checked. Floats get Keras' `floatx`, whole numbers, booleans and strings stay, a
@@ -33,34 +35,15 @@ def passed(x: Any, y: Any = None) -> Subset:
 
     Raises:
         TypeError: something that is no array.
-        ValueError: unequal counts of rows.
+        ValueError: unequal counts of rows; weights without labels, or in another structure than theirs.
     """
-    inputs = nested(functools.partial(_array, "x"), _whole(x))
-    labels = nested(functools.partial(_array, "y"), _whole(y))
+    inputs = fields.as_rows("x", x, _rows)
     if inputs is None:
         raise TypeError("x is None; expected a Subset, a tf.data.Dataset or arrays")
-    counts = {name: sorted({len(array) for array in _leaves(part)}) for name, part in (("x", inputs), ("y", labels))}
-    if len({count for several in counts.values() for count in several}) != 1:
-        found = {name: several[0] if len(several) == 1 else several for name, several in counts.items() if several}
-        raise ValueError(f"the arrays have different numbers of rows: {found}; expected as many in each")
-    rows = nested(lambda array: ArrayRows(array, 1), inputs)
-    return Subset(NestedRows(rows) if isinstance(rows, dict | tuple) else rows, labels)
+    return fields.subset(inputs, fields.as_rows("y", y, _rows), fields.as_rows("sample_weight", sample_weight, _rows))
 
 
-def _whole(values: Any) -> Any:
-    """Lists of numbers, at any depth, as one array; of a list of arrays each is an input of its own."""
-    if isinstance(values, list | tuple) and all(np.isscalar(value) for value in _leaves(values)):
-        return np.asarray(values)
-    return values
-
-
-def _leaves(value: Any) -> list[Any]:
-    leaves: list[Any] = []
-    nested(leaves.append, value)
-    return leaves
-
-
-def _array(name: str, values: Any) -> np.ndarray:
+def _rows(name: str, values: Any, _: Any) -> Rows:
     import keras
 
     floatx = keras.config.floatx()
@@ -69,7 +52,7 @@ def _array(name: str, values: Any) -> np.ndarray:
         array = values.to_numpy(floatx) if floats else values.to_numpy()
     elif hasattr(values, "iloc"):
         array = values.to_numpy()[:, np.newaxis]
-    elif hasattr(values, "__array__"):
+    elif hasattr(values, "__array__") or isinstance(values, list | tuple):
         array = np.asarray(values)
     else:
         raise TypeError(
@@ -85,4 +68,4 @@ def _array(name: str, values: Any) -> np.ndarray:
         )
     if array.dtype.kind in "fV" and array.dtype != floatx:
         array = array.astype(floatx)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return ArrayRows(array.astype(array.dtype.newbyteorder("="), copy=False))

@@ -1,8 +1,8 @@
 """Turn row numbers into model input: the one place that knows where the rows of a `Subset` lie.
 
-`ArrayRows` keeps them in memory, `NestedRows` several arrays side by side. Rows that lie in files derive from `Rows`
-and say how to read them as they are stored (`raw`) and how to choose some of them (`select`); `Subset`, its batches and
-its callers stay as they are.
+`ArrayRows` keeps them in memory, `NestedRows` holds several fields side by side, each of which may lie somewhere else.
+Rows that lie in files derive from `Rows` and say how to read them as they are stored (`raw`) and how to choose some of
+them (`select`); `Subset`, its batches and its callers stay as they are.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Index: TypeAlias = int | slice | np.ndarray | list[int]
 class Rows(abc.ABC):
     """Rows of one shape, stored in a type of their own and scaled when they are read.
 
-    Rows with a scale, and floats of 2 bytes, are read as float32; all others as they are stored.
-
     Attributes:
         shape: shape of one row.
         dtype: type of the stored values.
-        scale: float32 factor applied to every value that is read.
+        scale: float32 factor applied to every value that is read, which makes it float32; None for rows that are read
+            as they are stored.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, scale: float) -> None:
-        self.shape, self.dtype, self.scale = tuple(shape), np.dtype(dtype), np.float32(scale)
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, scale: float | None = None) -> None:
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.scale = None if scale is None else np.float32(scale)
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -45,14 +45,14 @@ class Rows(abc.ABC):
     def select(self, rows: slice | np.ndarray) -> Rows:
         """Some of the rows, as rows of the same kind."""
 
-    @property
-    def _becomes_float32(self) -> bool:
-        return self.scale != 1 or self.dtype == np.float16
-
     def read(self, rows: Index) -> np.ndarray:
         """Some rows as a network gets them, a new array."""
         raw = self.raw(rows)
-        return raw.astype(np.float32) * self.scale if self._becomes_float32 else np.array(raw)
+        return np.array(raw)[()] if self.scale is None else raw.astype(np.float32) * self.scale
+
+    def whole(self) -> np.ndarray:
+        """All rows as a network gets them; an array in memory is not copied."""
+        return self.read(slice(None))
 
     def reader(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """A function for use inside a graph: int row numbers `(b,)` -> rows `(b, ...)`.
@@ -70,13 +70,13 @@ class Rows(abc.ABC):
     def _scaled(self, batch: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
-        if not self._becomes_float32:
+        if self.scale is None:
             return batch
         batch = tf.cast(batch, tf.float32)
         return batch if self.scale == 1 else batch * self.scale
 
     def __repr__(self) -> str:
-        return f"{self.dtype}" if self.scale == 1 else f"{self.dtype} x {self.scale:.4g}"
+        return f"{self.dtype}" if self.scale in (None, 1) else f"{self.dtype} x {self.scale:.4g}"
 
 
 class ArrayRows(Rows):
@@ -84,14 +84,14 @@ class ArrayRows(Rows):
 
     Args:
         x: `(n, ...)` array; it is not copied.
-        scale: float32 factor applied to every value that is read.
+        scale: float32 factor applied to every value that is read, or None.
 
     Example:
         >>> ArrayRows(np.array([[0, 8], [4, 16]], np.uint8), 1 / 16).read([1])
         array([[0.25, 1.  ]], dtype=float32)
     """
 
-    def __init__(self, x: np.ndarray, scale: float) -> None:
+    def __init__(self, x: np.ndarray, scale: float | None = None) -> None:
         super().__init__(x.shape[1:], x.dtype, scale)
         self._x = x
 
@@ -101,6 +101,10 @@ class ArrayRows(Rows):
     def raw(self, rows: Index) -> np.ndarray:
         """Some rows as they are stored; a slice shares the memory."""
         return self._x[rows]
+
+    def whole(self) -> np.ndarray:
+        """All rows; they share the memory if they are not scaled."""
+        return self._x if self.scale is None else super().whole()
 
     def select(self, rows: slice | np.ndarray) -> ArrayRows:
         """Some of the rows; a slice shares the memory."""
@@ -118,46 +122,50 @@ class ArrayRows(Rows):
 
 
 class NestedRows(Rows):
-    """Rows of several arrays side by side, for networks with several inputs.
+    """Rows of several fields side by side, for networks with several inputs or outputs.
 
-    Args:
-        parts: a dict or tuple, at any depth, of `Rows`; all have as many.
+    Attributes:
+        parts: a dict or tuple, at any depth, of `Rows` (or None); all have as many.
+        shape: the shapes of the fields, in the same structure.
+        dtype: their types, likewise.
+        scale: their scales, likewise.
     """
 
     def __init__(self, parts: Any) -> None:
-        self._parts = parts
+        self.parts = parts
         self.shape = self._each(lambda part: part.shape)
         self.dtype = self._each(lambda part: part.dtype)
-        self.scale = 1
+        self.scale = self._each(lambda part: part.scale)
 
     def _each(self, change: Callable[[Rows], Any]) -> Any:
-        return nested(change, self._parts)
+        return nested(change, self.parts)
 
     def __len__(self) -> int:
-        part = self._parts
-        while not isinstance(part, Rows):
-            part = next(iter(part.values() if isinstance(part, dict) else part))
-        return len(part)
+        return len(leaves(self.parts)[0])
 
     def raw(self, rows: Index) -> Any:
-        """Some rows of each array."""
+        """Some rows of each field."""
         return self._each(lambda part: part.raw(rows))
 
     def read(self, rows: Index) -> Any:
-        """Some rows of each array as a network gets them."""
+        """Some rows of each field as a network gets them."""
         return self._each(lambda part: part.read(rows))
+
+    def whole(self) -> Any:
+        """All rows of each field; arrays in memory are not copied."""
+        return self._each(lambda part: part.whole())
 
     def select(self, rows: slice | np.ndarray) -> NestedRows:
         """Some of the rows."""
         return NestedRows(self._each(lambda part: part.select(rows)))
 
     def reader(self) -> Callable[[tf.Tensor], Any]:
-        """See `Rows.reader`; this one gives what the parts give, nested as they are."""
+        """See `Rows.reader`; this one gives what the fields give, nested as they are."""
         readers = self._each(lambda part: part.reader())
         return lambda rows: nested(lambda read: read(rows), readers)
 
     def __repr__(self) -> str:
-        return repr(self._parts)
+        return repr(self.parts)
 
 
 def nested(change: Callable[[Any], Any], value: Any) -> Any:
@@ -167,3 +175,10 @@ def nested(change: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(nested(change, part) for part in value)
     return None if value is None else change(value)
+
+
+def leaves(value: Any) -> list[Any]:
+    """All that a dict, list or tuple holds at any depth, None apart."""
+    found: list[Any] = []
+    nested(found.append, value)
+    return found

@@ -1,7 +1,8 @@
 """Subsets in TFRecord files, which any TensorFlow program can read, under a manifest that tells when one is damaged.
 
-A record is a `tf.train.Example` of two byte strings, little-endian: `x`, the row as it is stored (unscaled), and `y`,
-its label. All records of a set have one length, so a row can be found without reading those before it.
+A record is a `tf.train.Example` with a byte string for each field, little-endian and as it is stored (unscaled): `x`,
+`y` and `sample_weight`, or `x/image` and `x/words` where there are several. If all records are alike, the manifest says
+where each field begins, else an index beside the file: a row is found without reading those before it.
 Formats: https://www.tensorflow.org/tutorials/load_data/tfrecord
 """
 
@@ -16,72 +17,117 @@ import numpy as np
 
 from masslib._util.files import replacing
 from masslib._util.manifest import checksum, read_sealed, write_sealed
+from masslib._util.mapping import mapped
 from masslib.data.batches import whole
-from masslib.data.rows import Index, Rows
+from masslib.data.rows import ArrayRows, NestedRows, Rows, nested
+from masslib.data.shard_rows import Field, RaggedShardRows, ShardRows
 from masslib.data.subset import Subset
 
-_MANIFEST = "manifest.json"
-_OURS = re.compile(r"manifest\.json|shard-\d{5,}-of-\d{5,}\.tfrecord")
-_FORMAT = "masslib shards 1"
+_MANIFEST, _INDEX = "manifest.json", ".index.npy"
+_OURS = re.compile(r"manifest\.json|shard-\d{5,}-of-\d{5,}\.tfrecord(\.index\.npy)?")
+_FIRST_FORMAT, _FORMAT = "masslib shards 1", "masslib shards 2"
+_PARTS = ("x", "y", "sample_weight")
 _FRAME = 12, 4  # bytes that TFRecord puts before and behind each record: its length and checksums
 _CHUNK = 256
+_SMALL = 64  # bytes of a label or weight that is held in memory
 
 
-def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int = 4) -> Path:
+def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int = 4, on: Any = None) -> Path:
     """Writes a `Subset` as TFRecord files of consecutive rows and a `manifest.json`.
 
-    The folder appears whole or not at all. An older one that holds nothing but shards is replaced.
+    The folder appears whole or not at all. An older one that holds nothing but shards is replaced. The files are the
+    same wherever they are written.
 
     Args:
-        subset: the rows; they are read 256 at a time and written as they are stored, without the scale.
-        folder: a new, empty or older folder of shards.
+        subset: the rows, of one or several fields; they are read 256 at a time and written as they are stored, without
+            the scale.
+        folder: a new, empty or older folder of shards; where others write, they must see it under this name.
         shards: how many files.
+        on: who writes them, each a file at a time: None for this process, a `concurrent.futures.Executor`, a
+            `SparkSession`, `"ray"` or the address of a Ray cluster, or anything that maps, `on(fn, jobs)`. A file that
+            is written again or twice at the same time is none the worse.
 
     Returns:
         The folder.
 
     Raises:
-        TypeError: `subset` is no Subset; `shards` is no integer.
-        ValueError: fewer rows than shards; rows of text, without labels or of several arrays; `folder` holds other
+        TypeError: `subset` is no Subset; `shards` is no integer; `on` cannot map.
+        ValueError: fewer rows than shards; rows of Python objects, such as strings of any length; `folder` holds other
             things.
 
     Example:
         >>> import tempfile
         >>> from masslib.data import from_arrays
-        >>> subset = from_arrays(np.zeros((6, 8, 8, 1), np.uint8), [0, 1] * 3)
+        >>> subset = from_arrays({"photo": np.zeros((6, 8, 8, 1), np.uint8), "age": range(6)}, [0, 1] * 3)
         >>> folder = write_shards(subset, tempfile.mkdtemp(), shards=2)
-        >>> read_shards(folder)
-        Subset(6 rows of (8, 8, 1), uint8 x 0.003922 in 2 shards, labels int64)
+        >>> read_shards(folder).input_shape
+        {'photo': (8, 8, 1), 'age': ()}
     """
     if not isinstance(subset, Subset):
         raise TypeError(f"subset is a {type(subset).__name__}, expected a Subset; make one with from_arrays(x, y).")
-    for name, values in (("x", getattr(subset.rows, "dtype", None)), ("y", getattr(subset.y, "dtype", None))):
-        if not isinstance(values, np.dtype) or values.kind not in "biuf":
-            raise ValueError(f"{name} of {subset!r} is not one array of numbers, which is all that a record can hold.")
+    for name, rows in _fields(subset).items():
+        if rows.dtype.kind not in "biufcSU":
+            raise ValueError(
+                f"{name} of {subset!r} has dtype {rows.dtype}, which a record cannot hold; expected numbers, or "
+                "strings of a fixed length, as of array.astype(str)."
+            )
     shards, folder = whole("shards", shards, 1, len(subset)), Path(folder)
     if folder.exists() and not _replaceable(folder):
         raise ValueError(f"{folder} holds other things than shards, which would be lost; expected a new folder.")
     bounds = np.linspace(0, len(subset), shards + 1).astype(int).tolist()
     with replacing(folder) as temporary:
         temporary.mkdir()
-        files = []
-        for number, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
-            path = temporary / f"shard-{number:05}-of-{shards:05}.tfrecord"
-            _write(subset, start, stop, path)
-            files.append({"name": path.name, "rows": stop - start, "sha256": checksum(path)})
+        names = [f"shard-{number:05}-of-{shards:05}.tfrecord" for number in range(shards)]
+        jobs = [
+            (subset.select(slice(start, stop)), str(temporary / name))
+            for name, start, stop in zip(names, bounds, bounds[1:], strict=False)
+        ]
+        files = [file for written in mapped(write_shard, jobs, on) for file in written]
+        for path in temporary.iterdir():  # of a process that was killed while it wrote
+            if path.name not in {file["name"] for file in files}:
+                path.unlink()
         write_sealed(temporary / _MANIFEST, _description(subset) | {"files": files})
     return folder
 
 
-def _replaceable(folder: Path) -> bool:
-    """Whether nothing but shards would be lost; other folders have a manifest.json, too."""
-    return folder.is_dir() and all(_OURS.fullmatch(path.name) for path in folder.iterdir())
+def write_shard(job: tuple[Subset, str]) -> list[dict[str, Any]]:
+    """Writes one file, whole or not at all, and its index if rows vary in length.
+
+    Args:
+        job: the rows of the file, and its path.
+
+    Returns:
+        What the manifest says of each file: `name`, `rows`, `sha256`.
+    """
+    import tensorflow as tf
+
+    subset, target = job[0], Path(job[1])
+    fields, starts = _fields(subset), []
+    with replacing(target) as path:
+        end = 0
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for first in range(0, len(subset), _CHUNK):
+                chunk = [list(_stored(rows, first, min(first + _CHUNK, len(subset)))) for rows in fields.values()]
+                for values in zip(*chunk, strict=True):
+                    example = _example({name: value.tobytes() for name, value in zip(fields, values, strict=True)})
+                    writer.write(example)
+                    if _varies(subset):
+                        starts.append(_starts(example, fields, values, end + _FRAME[0]))
+                    end += sum(_FRAME) + len(example)
+    made = [target]
+    if starts:
+        index = target.with_name(target.name + _INDEX)
+        with replacing(index) as path:
+            np.save(path, np.array(starts, "<i8"))
+        made.append(index)
+    return [{"name": path.name, "rows": len(subset), "sha256": checksum(path)} for path in made]
 
 
 def read_shards(folder: str | os.PathLike[str]) -> Subset:
     """Opens what `write_shards` wrote, as a `Subset` that is equal to the bit.
 
-    Every file is checked against the manifest. The inputs stay in the files and are read when they are needed.
+    Every file is checked against the manifest. The inputs stay in the files and are read when they are needed, and so
+    do labels and weights of more than 64 bytes per row.
 
     Args:
         folder: folder that `write_shards` made.
@@ -99,113 +145,172 @@ def read_shards(folder: str | os.PathLike[str]) -> Subset:
     folder = Path(folder)
     manifest = _manifest(folder)
     _verify(folder, manifest["files"])
-    record = _record(manifest)
-    paths = [folder / file["name"] for file in manifest["files"]]
-    labels = np.concatenate([np.memmap(path, record, "r")["y"] for path in paths])
-    rows = ShardRows(paths, [file["rows"] for file in manifest["files"]], record, manifest["scale"])
-    return Subset(rows, labels.astype(labels.dtype.newbyteorder("=")), manifest["classes"])
+    shards = [file for file in manifest["files"] if not file["name"].endswith(_INDEX)]
+    paths, counts = [folder / file["name"] for file in shards], [file["rows"] for file in shards]
+    described = [Field(**field) for field in manifest["fields"]]
+    if manifest["record_bytes"] is None:
+        index = np.concatenate([np.load(path.with_name(path.name + _INDEX), allow_pickle=False) for path in paths])
+    else:
+        record = _record(described, manifest["record_bytes"])
+
+    def rows_of(number: int) -> Rows:
+        field = described[number]
+        if manifest["record_bytes"] is None:
+            return RaggedShardRows(paths, counts, field, index[:, 2 * number], index[:, 2 * number + 1])
+        return ShardRows(paths, counts, record, field)
+
+    made: dict[str, Rows | None] = {}
+    for part in _PARTS:
+        rows = nested(rows_of, _tuples(manifest["structure"].get(part)))
+        if part != "x":
+            rows = nested(_in_memory, rows)
+        made[part] = NestedRows(rows) if isinstance(rows, dict | tuple) else rows
+    classes = _tuples(manifest["classes"], names=True)
+    return Subset(made["x"], made["y"], classes, made["sample_weight"])
 
 
-class ShardRows(Rows):
-    """Rows in files of records of one length; in memory are the names of the files.
+def _in_memory(rows: Rows) -> Rows:
+    """Small labels and weights, which are looked at as a whole, as an array."""
+    if None in rows.shape or rows.dtype.itemsize * int(np.prod(rows.shape)) > _SMALL:
+        return rows
+    return ArrayRows(rows.raw(slice(None)), rows.scale)
 
-    Args:
-        paths: the files.
-        counts: how many records each one has.
-        record: NumPy type of a record, with the field "x".
-        scale: float32 factor applied to every value that is read.
-        rows: `(n,)` which of all the records, in this order; by default all.
-    """
 
-    def __init__(
-        self, paths: list[Path], counts: list[int], record: np.dtype, scale: float, rows: np.ndarray | None = None
-    ) -> None:
-        values, shape = record["x"].subdtype
-        super().__init__(shape, values.newbyteorder("="), scale)
-        self._paths, self._counts, self._record = paths, counts, record
-        self._ends = np.cumsum(counts)
-        self._rows = np.arange(sum(counts)) if rows is None else rows
+def _replaceable(folder: Path) -> bool:
+    """Whether nothing but shards would be lost; other folders have a manifest.json, too."""
+    return folder.is_dir() and all(_OURS.fullmatch(path.name) for path in folder.iterdir())
 
-    def __len__(self) -> int:
-        return len(self._rows)
 
-    def raw(self, rows: Index) -> np.ndarray:
-        """Reads some of the rows."""
-        chosen = np.atleast_1d(self._rows[rows])
-        result = np.empty((len(chosen), *self.shape), self.dtype)
-        shards = np.searchsorted(self._ends, chosen, side="right")
-        for shard in np.unique(shards):
-            here = shards == shard
-            # Opened anew each time: a map that stays open counts as memory, and cannot be sent to another process.
-            records = np.memmap(self._paths[shard], self._record, "r")
-            result[here] = records["x"][chosen[here] - (self._ends[shard] - self._counts[shard])]
-        return result if np.ndim(self._rows[rows]) else result[0]
+def _parts(subset: Subset) -> dict[str, Any]:
+    """Inputs, labels and weights as structures of rows."""
+    parts = dict(zip(_PARTS, (subset.rows, subset.targets, subset.weights), strict=True))
+    return {name: rows.parts if isinstance(rows, NestedRows) else rows for name, rows in parts.items()}
 
-    def select(self, rows: slice | np.ndarray) -> ShardRows:
-        """Some of the rows, without reading them."""
-        return ShardRows(self._paths, self._counts, self._record, self.scale, self._rows[rows])
 
-    def __repr__(self) -> str:
-        return f"{super().__repr__()} in {len(self._paths)} shards"
+def _fields(subset: Subset) -> dict[str, Rows]:
+    """Name in the records -> rows."""
+    found: dict[str, Rows] = {}
+
+    def add(name: str, part: Any) -> None:
+        if isinstance(part, NestedRows):
+            part = part.parts
+        if isinstance(part, dict | tuple):
+            for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+                add(f"{name}/{key}", value)
+        elif part is not None:
+            found[name] = part
+
+    for name, part in _parts(subset).items():
+        add(name, part)
+    return found
+
+
+def _varies(subset: Subset) -> bool:
+    return any(None in rows.shape for rows in _fields(subset).values())
 
 
 def _description(subset: Subset) -> dict[str, Any]:
     """The manifest but for the files: enough to read the records with or without masslib."""
-    x, y = _stored(subset, slice(0, 1))
-    # Where x and y begin in a record: the first bytes to change when they do.
-    zero, changed_x, changed_y = (
-        np.frombuffer(_example(bytes([a]) * x.nbytes, bytes([b]) * y.nbytes), np.uint8)
-        for a, b in ((0, 0), (255, 0), (0, 255))
-    )
+    fields = _fields(subset)
+    numbers = iter(range(len(fields)))
+    described = [
+        {
+            "name": name,
+            "dtype": rows.dtype.newbyteorder("<").str,
+            "shape": list(rows.shape),
+            "scale": None if rows.scale is None else float(rows.scale),
+            "pad": getattr(rows, "pad", 0),
+            "offset": None,
+        }
+        for name, rows in fields.items()
+    ]
+    size = None
+    if not _varies(subset):
+        values = [next(_stored(rows, 0, 1)) for rows in fields.values()]
+        example = _example({name: value.tobytes() for name, value in zip(fields, values, strict=True)})
+        size, starts = len(example), _starts(example, fields, values, 0)
+        for number, field in enumerate(described):
+            field["offset"] = starts[2 * number]
     return {
         "format": _FORMAT,
         "rows": len(subset),
-        "x": {"dtype": x.dtype.str, "shape": x.shape[1:], "offset": int((zero != changed_x).argmax())},
-        "y": {"dtype": y.dtype.str, "shape": y.shape[1:], "offset": int((zero != changed_y).argmax())},
-        "record_bytes": len(zero),
-        "scale": float(subset.rows.scale),
+        "fields": described,
+        "structure": {name: nested(lambda _: next(numbers), part) for name, part in _parts(subset).items()},
+        "record_bytes": size,
         "classes": subset.classes,
     }
 
 
-def _write(subset: Subset, start: int, stop: int, path: Path) -> None:
+def _stored(rows: Rows, start: int, stop: int) -> Any:
+    """Unscaled values of some rows, little-endian whatever the machine; those of varying length without padding."""
+    little = rows.dtype.newbyteorder("<")
+    if None in rows.shape:
+        return (np.asarray(rows.raw(row)).astype(little, copy=False) for row in range(start, stop))
+    values = rows.raw(slice(start, stop)).astype(little, copy=False)
+    return (values[row, ...] for row in range(len(values)))  # arrays: a scalar string has no more bytes than it needs
+
+
+def _example(fields: dict[str, bytes]) -> bytes:
     import tensorflow as tf
 
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for first in range(start, stop, _CHUNK):
-            x, y = _stored(subset, slice(first, min(first + _CHUNK, stop)))
-            for k in range(len(x)):
-                writer.write(_example(x[k].tobytes(), y[k].tobytes()))
-
-
-def _stored(subset: Subset, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Unscaled inputs and labels, little-endian whatever the machine."""
-    return tuple(v.astype(v.dtype.newbyteorder("<"), copy=False) for v in (subset.rows.raw(rows), subset.y[rows]))
-
-
-def _example(x: bytes, y: bytes) -> bytes:
-    import tensorflow as tf
-
-    features = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for name, v in (("x", x), ("y", y))}
+    features = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in fields.items()}
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
 
 
-def _record(manifest: dict[str, Any]) -> np.dtype:
-    fields = [manifest["x"], manifest["y"]]
+def _starts(example: bytes, fields: dict[str, Rows], values: Any, before: int) -> list[int]:
+    """Where each field begins in a file, and how many steps it has; `before` is where its record begins."""
+    found = []
+    for (name, rows), value in zip(fields.items(), values, strict=True):
+        # A field stands behind its name: tag 10 and length of the name, the name, tag 18 and the sizes of what follows.
+        size = value.nbytes
+        label = name.encode()
+        at = example.index(b"\n" + _varint(len(label)) + label + b"\x12") + 1 + len(_varint(len(label))) + len(label)
+        list_size = 1 + len(_varint(size)) + size
+        at += 1 + len(_varint(1 + len(_varint(list_size)) + list_size)) + 1 + len(_varint(list_size))
+        at += 1 + len(_varint(size))
+        found += [before + at, len(value) if None in rows.shape else 1]
+    return found
+
+
+def _varint(number: int) -> bytes:
+    """A number as Protocol Buffers write it: seven bits in each byte."""
+    result = bytearray()
+    while number > 127:
+        result.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*result, number])
+
+
+def _record(fields: list[Field], size: int) -> np.dtype:
     return np.dtype(
         {
-            "names": ["x", "y"],
-            "formats": [(np.dtype(field["dtype"]), tuple(field["shape"])) for field in fields],
-            "offsets": [_FRAME[0] + field["offset"] for field in fields],
-            "itemsize": sum(_FRAME) + manifest["record_bytes"],
+            "names": [field.name for field in fields],
+            "formats": [(np.dtype(field.dtype), tuple(field.shape)) for field in fields],
+            "offsets": [_FRAME[0] + field.offset for field in fields],
+            "itemsize": sum(_FRAME) + size,
         }
     )
+
+
+def _tuples(structure: Any, *, names: bool = False) -> Any:
+    """A structure as JSON holds it: its lists are tuples, but for lists of the names of classes."""
+    if isinstance(structure, dict):
+        return {key: _tuples(part, names=names) for key, part in structure.items()}
+    if isinstance(structure, list):
+        if names and all(isinstance(name, str) for name in structure):
+            return structure
+        return tuple(_tuples(part, names=names) for part in structure)
+    return structure
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     manifest = read_sealed(path)
+    if manifest.get("format") == _FIRST_FORMAT:  # one input and one label
+        fields = [{**manifest[name], "name": name, "scale": None, "pad": 0} for name in ("x", "y")]
+        fields[0]["scale"] = None if manifest["scale"] == 1 else manifest["scale"]
+        return manifest | {"fields": fields, "structure": {"x": 0, "y": 1}}
     if manifest.get("format") != _FORMAT:
         raise ValueError(
             f"{path} has format {manifest.get('format')!r}, expected {_FORMAT!r}. Use the masslib it is from."

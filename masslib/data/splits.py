@@ -21,7 +21,7 @@ class Splits:
         train: rows to train on.
         valid: rows to watch the training with.
         test: rows for the final judgement.
-        classes: names of the classes, or None.
+        classes: names of the classes, or None; of several labels in their structure.
         columns: names of the inputs' columns, if the rows come from a table, or None.
         skipped: files that could not be used, with the reason.
 
@@ -38,7 +38,7 @@ class Splits:
     train: Subset
     valid: Subset
     test: Subset
-    classes: list[str] | None
+    classes: Any
     columns: list[str] | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
 
@@ -50,27 +50,28 @@ class Splits:
                     f"{name} is a {type(value).__name__}, expected a Subset; make one with from_arrays(x, y)."
                 )
         shapes = {name: value.input_shape for name, value in parts.items()}
-        if len(set(shapes.values())) > 1:
+        if any(shape != self.train.input_shape for shape in shapes.values()):
             raise ValueError(f"input shapes differ, {shapes}; expected one shape. Make all parts alike.")
 
     @classmethod
     def from_arrays(
         cls,
-        train: Subset | tuple[Any, Any],
-        valid: Subset | tuple[Any, Any] | int | float = 0.1,
-        test: Subset | tuple[Any, Any] | int | float = 0.2,
+        train: Subset | tuple[Any, ...],
+        valid: Subset | tuple[Any, ...] | int | float = 0.1,
+        test: Subset | tuple[Any, ...] | int | float = 0.2,
         *,
-        classes: Sequence[str] | None = None,
-        scale: float | None = None,
+        classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        scale: float | Mapping[str, float] | None = None,
         seed: int = 0,
     ) -> Splits:
-        """Makes `Splits` of arrays: three pairs `(x, y)`, or one of which rows are set aside.
+        """Makes `Splits` of arrays: three pairs `(x, y)` (with weights, triples), or one of which rows are set aside.
 
         Where labels are whole numbers, one per row, each class is split in proportion
         (`sklearn.model_selection.train_test_split`).
 
         Args:
-            train: `(x, y)`, or a `Subset`, as those that `from_dataframe` and `from_dataset` make.
+            train: `(x, y)` or `(x, y, sample_weight)`, or a `Subset`, as those that `from_dataframe` and `from_dataset`
+                make.
             valid: the same, or how many rows of `train` to set aside: an int, or a fraction of all rows.
             test: the same.
             classes: names of the classes, see `masslib.data.from_arrays`; by default those of a `Subset`.
@@ -93,7 +94,7 @@ class Splits:
         def part(name: str, data: Any) -> Any:
             if isinstance(data, Subset):
                 return data
-            if isinstance(data, tuple | list) and len(data) == 2:
+            if isinstance(data, tuple | list) and len(data) in (2, 3):
                 return from_arrays(*data, classes=classes, scale=scale)
             if name == "train":
                 raise TypeError(f"train is a {type(data).__name__}, expected a pair of arrays (x, y) or a Subset.")
@@ -105,35 +106,53 @@ class Splits:
             rest, held_out = set_aside(rest, held_out, seed=seed, name="test", total=total)
         if not isinstance(aside, Subset):
             rest, aside = set_aside(rest, aside, seed=seed, name="valid", total=total)
-        return cls(rest, aside, held_out, list(classes) if classes else rest.classes)
+        return cls(rest, aside, held_out, rest.classes)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input, without the batch."""
+    def input_shape(self) -> Any:
+        """Shape of one input, without the batch; of several inputs a structure of shapes."""
         return self.train.input_shape
 
     @property
-    def num_classes(self) -> int:
-        """The number of classes: of `classes`, else the highest label plus one.
+    def num_classes(self) -> Any:
+        """The number of classes: of `classes`, else the highest label plus one; of several labels in their structure.
 
         Raises:
             ValueError: the labels are not whole numbers, one per row.
         """
-        if self.classes is not None:
-            return len(self.classes)
-        numbers = [class_numbers(subset.y) for subset in (self.train, self.valid, self.test)]
-        if any(part is None for part in numbers):
-            raise ValueError(
-                "labels are floats, absent or several per row, expected class numbers; there is nothing to count. Name "
-                "the classes, with classes=[...], if there are any."
-            )
-        return 1 + max(int(part.max()) for part in numbers)
+        parts = [subset.y for subset in (self.train, self.valid, self.test)]
+        return _counted(self.classes, parts)
 
     def __repr__(self) -> str:
-        classes = None if self.classes is None else f"[{self.classes[0]!r}, ...]"
         counts = f"train={len(self.train)}, valid={len(self.valid)}, test={len(self.test)}"
         skipped = f", skipped={len(self.skipped)}" if self.skipped else ""
-        return f"Splits({counts}, classes={classes}{skipped})"
+        return f"Splits({counts}, classes={_begun(self.classes)}{skipped})"
+
+
+def _counted(classes: Any, parts: Sequence[Any]) -> Any:
+    if isinstance(classes, list):
+        return len(classes)
+    y = parts[0]
+    if isinstance(y, dict):
+        return {key: _counted((classes or {}).get(key), [part[key] for part in parts]) for key in y}
+    if isinstance(y, tuple):
+        return tuple(_counted(classes and classes[k], [part[k] for part in parts]) for k in range(len(y)))
+    numbers = [class_numbers(part) for part in parts]
+    if any(part is None for part in numbers):
+        raise ValueError(
+            "labels are floats, absent or several per row, expected class numbers; there is nothing to count. Name "
+            "the classes, with classes=[...], if there are any."
+        )
+    return 1 + max(int(part.max()) for part in numbers)
+
+
+def _begun(classes: Any) -> str:
+    """The first name of the classes, of several labels in their structure."""
+    if isinstance(classes, dict):
+        return "{" + ", ".join(f"{label!r}: {_begun(names)}" for label, names in classes.items()) + "}"
+    if isinstance(classes, tuple):
+        return f"({', '.join(map(_begun, classes))})"
+    return "None" if classes is None else f"[{classes[0]!r}, ...]"
 
 
 def set_aside(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from masslib._util.extras import needed_by
 from masslib.data import batches as _batches
-from masslib.data.rows import Rows, nested
+from masslib.data.rows import ArrayRows, Rows, leaves
 
 if TYPE_CHECKING:
     import keras
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 
 class Subset:
-    """Inputs and labels; NumPy until `batches()`. Made by `from_arrays`, `from_dataset`, `read_shards`, `load`.
+    """Inputs, labels and weights; NumPy until `batches()`. Made by `from_arrays`, `read_shards`, `load` and others.
 
+    Inputs and labels are structures as Keras takes them: an array, or a dict or tuple of arrays at any depth.
     Inputs with a scale, such as images in bytes, are read as float32; all others as they are stored.
 
     Attributes:
         rows: where the inputs lie: `rows.raw(numbers)` gives them as they are stored, unscaled.
-        y: labels `(n, ...)`, or None; `load` and `from_directory` number the classes by int32.
-        classes: names of the classes, or None.
+        targets: where the labels lie, or None.
+        weights: where the weights of the rows lie, or None.
+        classes: names of the classes, or None; of several labels in their structure.
+        lengths: `(n,)` by which batches group the rows, or None; see `group_by_length`.
 
     Example:
         >>> from masslib.data import from_arrays
@@ -34,21 +37,42 @@ class Subset:
         >>> x, y = subset[:2]
         >>> x.shape, x.dtype, y
         ((2, 8, 8, 1), dtype('float32'), array([0, 1]))
+        >>> x, y, weights = from_arrays({"age": [30, 50], "job": ["cook", "judge"]}, [0, 1], [0.5, 2])[:]
+        >>> x["job"], weights
+        (array(['cook', 'judge'], dtype='<U5'), array([0.5, 2. ], dtype=float32))
     """
 
-    def __init__(self, rows: Rows, y: Any, classes: list[str] | None = None) -> None:
-        self.rows, self.y, self.classes = rows, y, classes
+    def __init__(
+        self,
+        rows: Rows,
+        y: Rows | np.ndarray | None,
+        classes: Any = None,
+        sample_weight: Rows | None = None,
+        lengths: np.ndarray | None = None,
+    ) -> None:
+        self.rows, self.classes, self.weights, self.lengths = rows, classes, sample_weight, lengths
+        self.targets = ArrayRows(y) if isinstance(y, np.ndarray) else y
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input, without the batch."""
+    def y(self) -> Any:
+        """Labels `(n, ...)`, or a structure of such, or None; `load` and `from_directory` number classes by int32."""
+        return None if self.targets is None else self.targets.whole()
+
+    @property
+    def sample_weight(self) -> Any:
+        """Weights `(n, ...)` of the rows in the loss, or one array for each label, or None."""
+        return None if self.weights is None else self.weights.whole()
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape of one input, without the batch; of several inputs a structure of shapes."""
         return self.rows.shape
 
-    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> tuple[np.ndarray, Any]:
-        """Inputs (scaled) and labels (None if there are none) of some rows, as NumPy.
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> tuple[Any, ...]:
+        """Inputs (scaled) and labels (None if there are none) of some rows, and their weights if there are any.
 
         Raises:
             TypeError: `rows` is no int, slice, int array or boolean mask.
@@ -61,7 +85,8 @@ class Subset:
                     f"rows are {rows.dtype} of shape {rows.shape}, expected an int, a slice, a 1-D array of "
                     "ints or a mask."
                 )
-        return self.rows.read(rows), nested(lambda labels: labels[rows], self.y)
+        x, y = self.rows.read(rows), None if self.targets is None else self.targets.read(rows)
+        return (x, y) if self.weights is None else (x, y, self.weights.read(rows))
 
     def take(self, n: int) -> Subset:
         """The first `n` rows; they share the memory.
@@ -105,7 +130,42 @@ class Subset:
             >>> from_arrays(np.zeros((6, 2)), range(6)).select(np.array([5, 0])).y
             array([5, 0])
         """
-        return Subset(self.rows.select(rows), nested(lambda labels: labels[rows], self.y), self.classes)
+        targets, weights = (None if part is None else part.select(rows) for part in (self.targets, self.weights))
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return Subset(self.rows.select(rows), targets, self.classes, weights, lengths)
+
+    def group_by_length(self, lengths: Sequence[int] | None = None) -> Subset:
+        """The same rows, of which every batch holds such of similar length, so that little is padded.
+
+        An epoch is shuffled as before, cut into windows of 50 batches, each of which is sorted, and the order of the
+        batches is shuffled again: (seed, epoch, batch size) decide. Without shuffling the order stays.
+
+        Args:
+            lengths: `(n,)` by which to group; by default the steps of the longest `ragged` field of each row.
+
+        Raises:
+            ValueError: no lengths and no ragged field; or not as many lengths as rows.
+
+        Source:
+            `group_by_length` of the Hugging Face Trainer.
+
+        Example:
+            >>> from masslib.data import from_arrays, ragged
+            >>> subset = from_arrays(ragged([[1] * n for n in (9, 1, 8, 2, 9, 1)])).group_by_length()
+            >>> sorted(x.shape[1] for x in subset.batches(2))
+            [1, 8, 9]
+        """
+        if lengths is None:
+            found = [
+                part.lengths for part in leaves(getattr(self.rows, "parts", self.rows)) if hasattr(part, "lengths")
+            ]
+            if not found:
+                raise ValueError(f"{self!r} has no ragged field; pass the lengths of its rows.")
+            lengths = np.max(found, axis=0)
+        lengths = np.asarray(lengths)
+        if lengths.shape != (len(self),):
+            raise ValueError(f"lengths has shape {lengths.shape}, expected ({len(self)},): one for each row.")
+        return Subset(self.rows, self.targets, self.classes, self.weights, lengths)
 
     def steps(self, batch_size: int, replicas: int = 1) -> int:
         """Batches in one epoch of `batches(batch_size, replicas=replicas)`.
@@ -131,9 +191,9 @@ class Subset:
         start: int = 0,
         replicas: int = 1,
         shard: tuple[int, int] | None = None,
-        augment: keras.layers.Layer | None = None,
+        augment: keras.layers.Layer | Mapping[str, keras.layers.Layer] | Sequence[Any] | None = None,
     ) -> tf.data.Dataset:
-        """A dataset of `(x, y)` batches, or of `x` without labels: `(b, ...)` each; its cardinality is known.
+        """A dataset of `x`, `(x, y)` or `(x, y, sample_weight)` batches: `(b, ...)` each; its cardinality is known.
 
         Every epoch is a permutation that (seed, epoch) decide (`tf.random.experimental.stateless_shuffle`).
         The same arguments give the same bits, with the same version of TensorFlow.
@@ -152,12 +212,14 @@ class Subset:
                 another; `replicas`, those of all workers together, must be a multiple of `workers`.
             augment: Keras preprocessing layer or Sequential of such, applied to each row as float32, after scaling
                 (images are in [0, 1]). Its randomness is that of (seed, epoch, row number in the subset)
-                alone.
+                alone. Of several inputs those to be changed are named, `{"image": layer}`, or stand in a list with
+                None for the others; each draws for itself.
 
         Raises:
             TypeError: an argument of the wrong type; `augment` is no Keras layer.
             ValueError: a number out of range; `batch_size` is not divisible by `replicas`; fewer rows than
-                replicas; an `augment` layer that mixes rows or does not follow its seeds.
+                replicas; an `augment` layer that mixes rows or does not follow its seeds, or one for an input that
+                there is not.
 
         Example:
             >>> from masslib.data import from_arrays
@@ -166,9 +228,9 @@ class Subset:
             [4, 4, 2]
         """
         return _batches.batches(
-            self.rows,
-            self.y,
+            (self.rows, self.targets, self.weights),
             batch_size,
+            lengths=self.lengths,
             shuffle=shuffle,
             seed=seed,
             epoch=epoch,
@@ -180,10 +242,17 @@ class Subset:
         )
 
     def __repr__(self) -> str:
-        kinds = nested(lambda labels: str(labels.dtype), self.y)
-        labels = "no labels" if kinds is None else f"labels {kinds}"
-        classes = f", {len(self.classes)} classes" if self.classes else ""
-        return f"Subset({len(self)} rows of {self.input_shape}, {self.rows!r}, {labels}{classes})"
+        labels = "no labels" if self.targets is None else f"labels {self.targets!r}"
+        weights = "" if self.weights is None else f", weights {self.weights!r}"
+        classes = f", {_counted(self.classes)} classes" if self.classes else ""
+        return f"Subset({len(self)} rows of {self.input_shape}, {self.rows!r}, {labels}{weights}{classes})"
+
+
+def _counted(classes: Any) -> Any:
+    """How many classes there are, of several labels in their structure."""
+    if isinstance(classes, dict):
+        return {label: _counted(names) for label, names in classes.items()}
+    return tuple(map(_counted, classes)) if isinstance(classes, tuple) else classes and len(classes)
 
 
 def class_numbers(y: Any) -> np.ndarray | None:

@@ -78,7 +78,7 @@ def table(frame: pandas.DataFrame, label: str, classes: Sequence[str]) -> Subset
         array([0, 1], dtype=int32)
     """
     values = frame.drop(columns=label).to_numpy(object)
-    return Subset(ArrayRows(values, 1), _numbered(frame[label], classes), list(classes))
+    return Subset(ArrayRows(values), _numbered(frame[label], classes), list(classes))
 
 
 def _numbered(labels: pandas.Series, classes: Sequence[str]) -> np.ndarray:

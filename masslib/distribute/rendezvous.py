@@ -6,17 +6,15 @@ Who connects proves that it knows the secret of the cluster, by the HMAC of its 
 from __future__ import annotations
 
 import contextlib
-import hmac
-import json
 import secrets
 import selectors
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from masslib.distribute.cluster import SECRET, Cluster, check_ports, listening, split
+from masslib.distribute.signed import signed, verified
 
 _RETRY_SECONDS = 0.2
 _SILENT_SECONDS, _CHALLENGE_SECONDS = 5.0, 2.0
@@ -152,7 +150,7 @@ class _Reception:
         for visitor in self._visitors():
             if visitor.rank is not None:
                 with contextlib.suppress(OSError):  # it has gone meanwhile; TensorFlow will tell
-                    visitor.connection.sendall(_signed(self._cluster, visitor.challenge, {"problem": problem}))
+                    visitor.connection.sendall(signed(self._cluster.secret, visitor.challenge, {"problem": problem}))
 
     def _visitors(self) -> list[_Visitor]:
         return [key.data for key in self._selector.get_map().values() if key.data]
@@ -187,7 +185,7 @@ class _Reception:
         if data and b"\n" not in data and len(visitor.received) < _MESSAGE_BYTES:
             return None
         try:
-            message = _verified(self._cluster, visitor.challenge, visitor.received)
+            message = verified(self._cluster.secret, visitor.challenge, visitor.received)
         except ValueError:
             message = None  # a stranger, who is refused
         match message:
@@ -197,21 +195,6 @@ class _Reception:
                 return _Report(rank, about, again)
         self._refuse(visitor)
         return None
-
-
-def _signed(cluster: Cluster, challenge: bytes, message: Any) -> bytes:
-    """Write a message as a line that only who knows the secret can write, and for this connection only."""
-    body = json.dumps(message).encode()
-    return hmac.digest(cluster.secret.encode(), challenge + body, "sha256").hex().encode() + b" " + body + b"\n"
-
-
-def _verified(cluster: Cluster, challenge: bytes, line: bytes) -> Any:
-    """Return the message in a line; `ValueError` if it is not whole, or its writer does not know the secret."""
-    code, _, body = line.removesuffix(b"\n").partition(b" ")
-    expected = hmac.digest(cluster.secret.encode(), challenge + body, "sha256").hex().encode()
-    if not line.endswith(b"\n") or not hmac.compare_digest(code, expected):
-        raise ValueError("not a message of this cluster")
-    return json.loads(body)
 
 
 def _missing(cluster: Cluster, reception: _Reception, timeout: float) -> _Problem:
@@ -249,11 +232,11 @@ def _report(cluster: Cluster, about: Mapping[str, str], deadline: float) -> _Pro
             with socket.create_connection(chief, timeout=left) as connection, connection.makefile("rb") as stream:
                 connection.settimeout(min(left, _CHALLENGE_SECONDS))
                 challenge = stream.readline(_MESSAGE_BYTES).removesuffix(b"\n")
-                connection.sendall(_signed(cluster, challenge, {"rank": cluster.rank, "about": dict(about)}))
+                connection.sendall(signed(cluster.secret, challenge, {"rank": cluster.rank, "about": dict(about)}))
                 connection.settimeout(left + 5)
                 line = stream.readline(_MESSAGE_BYTES)
                 refused = bool(challenge) and not line
-                return _verified(cluster, challenge, line)["problem"]
+                return verified(cluster.secret, challenge, line)["problem"]
         except (OSError, ValueError):
             # Nobody is there yet, or the server of a training that is about to end.
             time.sleep(_RETRY_SECONDS)

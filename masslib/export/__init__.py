@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from masslib.export._onnx import onnx as onnx
     from masslib.export._openvino import openvino as openvino
+    from masslib.export._packed import packed as packed
     from masslib.export._saved_model import saved_model as saved_model
     from masslib.export._tflite import tflite as tflite
     from masslib.formats import Inspection as Inspection
@@ -23,6 +24,7 @@ _NAMES = {
     "load": "masslib.runtime",
     "onnx": "masslib.export._onnx",
     "openvino": "masslib.export._openvino",
+    "packed": "masslib.export._packed",
     "saved_model": "masslib.export._saved_model",
     "tflite": "masslib.export._tflite",
 }

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from masslib._util import manifest
 from masslib._util.extras import needed_by
 from masslib._util.files import BLANK_SEAL, replacing, seal
+from masslib._util.structures import flat
 from masslib.export import _onnx as onnx_graph
-from masslib.export import inference, parity, preflight
-from masslib.formats import metadata
+from masslib.export import endpoints, inference, parity, preflight
+from masslib.export.endpoints import Endpoint
 from masslib.runtime.openvino_format import INFO
+from masslib.runtime.signature import SIGNATURES
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
 
     from masslib.export._tflite import Exportable
 
@@ -34,21 +35,22 @@ def openvino(
     compute: str = "float32",
     labels: Sequence[str] | None = None,
     description: str | None = None,
-    example_inputs: np.ndarray | None = None,
+    example_inputs: Any = None,
 ) -> Path:
     """Write a model as OpenVINO IR, and check the files against the model.
 
     There are two files, `<name>.xml` with the graph and `<name>.bin` with the weights. A plain Keras model becomes
     float32, by Keras' own export; one compressed with `Quantize("float16")` stores its weights in half the bytes; one
     with `Quantize("int8")` goes through an int8 ONNX file, so it needs the extra `onnx`, too. The graph carries its own
-    SHA-256 and that of the weights.
+    SHA-256 and that of the weights, and the structure of the inputs and outputs, whose names are those of
+    `masslib.export.onnx`.
 
     Args:
-        model: A built Keras 3 model with one input and one output, or a `Compressed` one.
+        model: A built Keras 3 model, or a `Compressed` one. A file holds one signature.
         path: The graph to write, ending in `.xml`.
         compute: `"bfloat16"` lets `masslib.runtime.load` compute in it, which is faster on processors that can;
             other programs read `compute` from the runtime information and set INFERENCE_PRECISION_HINT themselves.
-        labels: Names of the outputs, stored in the runtime information.
+        labels: Names of the values of the only output, stored in the runtime information.
         description: What the model is, for people; stored there, too.
         example_inputs: Rows `(n, *input_shape)` of your data to check the file on, as for `masslib.export.tflite`.
 
@@ -67,10 +69,11 @@ def openvino(
     preflight.check_suffix(path, ".xml", "an OpenVINO graph, whose weights lie beside it in a .bin,")
     if compute not in _COMPUTE:
         raise ValueError(f"compute={compute!r}: expected 'float32' or 'bfloat16'")
-    model, precision, calibration = preflight.plain_model(model, _PRECISIONS, "OpenVINO")
-    examples = preflight.check_examples(example_inputs, model)
-    labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
-    facts = {"compute": compute} | ({} if description is None else {"description": description})
+    source = onnx_graph.prepared(model, example_inputs, _PRECISIONS, "OpenVINO")
+    endpoint, precision = source.endpoint, source.precision
+    labels = endpoints.check_labels(labels, [endpoint])
+    facts = {"compute": compute, SIGNATURES: json.dumps({endpoint.name: endpoint.told})}
+    facts |= {} if description is None else {"description": description}
     if labels is not None:
         facts["labels"] = json.dumps(labels)
     allowed = "bfloat16" if compute == "bfloat16" and precision != "int8" else precision
@@ -81,26 +84,39 @@ def openvino(
         tempfile.TemporaryDirectory(dir=path.parent) as folder,
     ):
         written = Path(folder, "model.xml")
-        _write(_converted(model, calibration), written, precision == "float16", facts)
-        parity.check(written, model, allowed, calibration if examples is None else examples)
+        _write(_converted(source), written, precision == "float16", facts)
+        parity.check(written, [endpoint], allowed, {endpoint.name: source.examples})
         written.with_suffix(".bin").rename(weights)
         written.rename(graph)
     return path
 
 
-def _converted(model: keras.Model, calibration: Any) -> Any:
+def _converted(source: onnx_graph.Source) -> Any:
     """The model as an `openvino.Model`."""
     with needed_by("masslib.export.openvino"):
         import openvino as library
-    with tempfile.TemporaryDirectory() as folder, inference.converting(model, "Keras' export to OpenVINO"):
-        if calibration is None:
-            path, signature = Path(folder, "model.xml"), [inference.signature(model)]
-            inference.Inference(model).export(str(path), format="openvino", verbose=False, input_signature=signature)
+    endpoint = source.endpoint
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        inference.converting([endpoint], "Keras' export to OpenVINO"),
+    ):
+        if source.calibration is None:
+            path = Path(folder, "model.xml")
+            inference.exported(endpoint, str(path), format="openvino")
         else:
             path = Path(folder, "model.onnx")
-            onnx_graph.write(model, path, calibration)
-        graph = library.Core().read_model(path)
-        return graph.clone()
+            onnx_graph.write(source, path)
+        graph = library.Core().read_model(path).clone()
+        _name_outputs(graph, endpoint)
+        return graph
+
+
+def _name_outputs(graph: Any, endpoint: Endpoint) -> None:
+    """Give the outputs their names; a tensor that is several of them, or an input as well, has all of theirs."""
+    kept = set(endpoint.specs)
+    for output, name in zip(graph.outputs, flat(endpoint.answers), strict=True):
+        output.tensor.set_names({name} | (output.get_names() & kept))
+        kept.add(name)
 
 
 def _write(graph: Any, path: Path, half: bool, facts: dict[str, str]) -> None:

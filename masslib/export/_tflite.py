@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +17,11 @@ import tensorflow as tf
 
 from masslib._util.files import BLANK_SEAL, replacing, seal
 from masslib.export import _saved_model as savedmodel
-from masslib.export import inference, int4, parity, preflight
+from masslib.export import endpoints, inference, int4, parity, preflight, rows
+from masslib.export.endpoints import Endpoint
 from masslib.formats import metadata, schema
 from masslib.graph.precision import unmixed
+from masslib.runtime.litert import LABELS, STRUCTURES
 
 _CALIBRATED = ("int8", "int16x8")
 
@@ -32,43 +36,48 @@ class Exportable(Protocol):
     def precision(self) -> str: ...
 
     @property
-    def calibration(self) -> np.ndarray | None: ...
+    def calibration(self) -> Any: ...
 
 
 def tflite(
-    model: keras.Model | Exportable,
+    model: keras.Model | Exportable | Mapping[str, Any],
     path: str | os.PathLike[str],
     *,
     sparse: bool = False,
     batch_size: int | str | None = None,
     labels: Sequence[str] | None = None,
     description: str | None = None,
-    example_inputs: np.ndarray | None = None,
+    example_inputs: Any = None,
 ) -> Path:
     """Write a model as a TFLite file, and check the file against the model.
 
     A plain Keras model becomes a float32 file; a `Compressed` model one in the precision of its `Quantize` or
-    `QuantizeAware` step. A model that computes in mixed precision is written in float32. Inputs and outputs stay
-    float32 in every precision. The file carries its own SHA-256 in the metadata (`masslib.runtime.load` verifies it):
-    LiteRT by itself accepts damaged weights silently.
+    `QuantizeAware` step. A model that computes in mixed precision is written in float32. Inputs and outputs keep their
+    types in every precision: floats are float32. They are named as by `masslib.export.saved_model`; the structure that
+    the names do not tell, lists and tuples, lies in the file, too, so that `masslib.runtime.load(path).predict` takes
+    and answers what the model does. The file carries its own SHA-256 in the metadata (`masslib.runtime.load` verifies
+    it): LiteRT by itself accepts damaged weights silently.
 
     The method is TensorFlow's TFLiteConverter; see its guides on post-training quantization and on
     quantization-aware training.
 
     Args:
-        model: A built Keras model with one input and one output, or a `Compressed` one. A tf_keras model that TFMOT
-            trained for quantization becomes an int8 file.
+        model: A built Keras model, or a `Compressed` one; one of a class of your own whose inputs are unknown needs
+            `example_inputs`. A tf_keras model that TFMOT trained for quantization becomes an int8 file. A dict of
+            several, all of one precision, becomes as many signatures of one file, of which the first is the default,
+            such as `{"encode": encoder, "decode": decoder}`; weights that they share are stored once. A signature may
+            also be a `tf.function` with an `input_signature`, such as a step of a generator.
         path: The file to write, ending in `.tflite`.
         sparse: Store kernels with many zeros without them (the converter's EXPERIMENTAL_SPARSITY), which makes the
             file itself smaller and not only what gzip leaves of it. For float32 only.
         batch_size: Rows that the file takes at once; by default any number. Some models can be converted for a fixed
             number only, such as those with recurrent layers: pass 1, or `"auto"`, which takes 1 for them, with a
             warning. `masslib.runtime` loads both alike, and its `predict` takes any number of rows.
-        labels: Names of the outputs, such as `splits.classes`, stored inside the file as TFLite metadata
-            (`labels.txt`), where the libraries for phones look for them.
+        labels: Names of the values of the only output, such as `splits.classes`, stored inside the file as TFLite
+            metadata (`labels.txt`), where the libraries for phones look for them.
         description: What the model is, for people; stored inside the file, too.
-        example_inputs: Rows `(n, *input_shape)` of your data to check the file on; by default the calibration rows, or
-            random ones that suit the model.
+        example_inputs: Rows `(n, *input_shape)` of your data to check the file on, in the structure of the inputs; by
+            default the calibration rows, or random ones that suit the model. Of several signatures, a dict by name.
 
     Returns:
         The path of the file.
@@ -90,39 +99,77 @@ def tflite(
     """
     path = Path(path)
     preflight.check_suffix(path, ".tflite", "a TFLite file")
-    model, precision, calibration = preflight.unpacked(model)
-    aware = preflight.learned_ranges(model)
-    model = unmixed(model)
-    precision = "int8" if aware else precision
-    preflight.check_sparse(sparse, precision)
-    if not aware and precision in _CALIBRATED:
-        calibration = preflight.check_calibration(calibration, model)
-    examples = preflight.check_examples(example_inputs, model)
     if batch_size != "auto":
         preflight.check_batch_size(batch_size)
-    labels = metadata.check_labels(labels, model.outputs[0].shape[-1])
+    plan = _planned(model, example_inputs)
+    preflight.check_sparse(sparse, plan.precision)
+    labels = endpoints.check_labels(labels, plan.endpoints)
     with replacing(path) as temporary:
-        content = _converted(model, batch_size, lambda it: _set_up(it, precision, calibration, aware, sparse))
-        content = _described(content, model.name, description, labels)
-        if precision == "int4":
+        content = _converted(plan, batch_size, sparse)
+        content = _described(content, next(iter(plan.models.values())), description, labels)
+        if plan.precision == "int4":
             content = int4.quantized(content)
-        temporary.write_bytes(metadata.with_labels(content, labels))
+        temporary.write_bytes(metadata.with_files(content, _texts(plan, labels)))
         seal(temporary)
-        parity.check(temporary, model, precision, calibration if examples is None else examples)
+        parity.check(temporary, plan.endpoints, plan.precision, plan.examples)
     return path
 
 
-def _converted(model: Any, batch_size: int | str | None, set_up: Callable[[Any], None]) -> bytes:
-    """Convert a model; of an open batch that fails, say whether a fixed one would do, or take it."""
+@dataclass(frozen=True)
+class _Plan:
+    """What a file is made from: its models by signature, and the rows that calibrate and check them."""
+
+    models: dict[str, Any]
+    precision: str
+    aware: bool
+    calibration: dict[str, dict[str, np.ndarray]]
+    examples: dict[str, dict[str, np.ndarray] | None]
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        return self.described(None)
+
+    def described(self, batch_size: int | None) -> list[Endpoint]:
+        return [endpoints.endpoint(name, model, batch_size) for name, model in self.models.items()]
+
+
+def _planned(model: Any, example_inputs: Any) -> _Plan:
+    parts = endpoints.parts(model)
+    given = endpoints.by_name(example_inputs, parts, isinstance(model, Mapping))
+    models, precisions, aware, calibration, examples = {}, {}, [], {}, {}
+    for name, part in parts.items():
+        network, precision, rows_kept = preflight.unpacked(part)
+        network = endpoints.seen(name, network, given[name])
+        learned = preflight.is_keras(network) and preflight.learned_ranges(network)
+        models[name] = unmixed(network) if preflight.is_keras(network) else network
+        precisions[name], endpoint = "int8" if learned else precision, endpoints.endpoint(name, models[name])
+        aware.append(learned)
+        if not learned and precision in _CALIBRATED:
+            calibration[name] = rows.calibration(rows_kept, endpoint)
+        examples[name] = rows.examples(given[name], endpoint) or calibration.get(name)
+    if len(set(precisions.values())) > 1 or len(set(aware)) > 1:
+        raise ValueError(
+            f"the signatures have the precisions {precisions}, learned in training by {sum(aware)} of them; a file "
+            "has one precision"
+        )
+    return _Plan(models, next(iter(precisions.values())), aware[0], calibration, examples)
+
+
+def _converted(plan: _Plan, batch_size: int | str | None, sparse: bool) -> bytes:
+    """Convert models; of an open batch that fails, say whether a fixed one would do, or take it."""
+
+    def set_up(converter: Any) -> None:
+        _set_up(converter, plan.precision, plan.calibration, plan.aware, sparse)
+
     if isinstance(batch_size, int):
-        return _convert(model, batch_size, set_up)
+        return _convert(plan.described(batch_size), set_up)
     try:
-        return _convert(model, None, set_up)
+        return _convert(plan.endpoints, set_up)
     except ValueError as error:
-        if model.inputs[0].shape[0] is not None:
+        if not all(preflight.is_keras(it) and it.inputs[0].shape[0] is None for it in plan.models.values()):
             raise
         try:
-            content = _convert(model, 1, set_up)
+            content = _convert(plan.described(1), set_up)
         except ValueError:
             raise error from error.__cause__
         if batch_size != "auto":
@@ -131,37 +178,26 @@ def _converted(model: Any, batch_size: int | str | None, set_up: Callable[[Any],
                 "number of rows all the same)"
             ) from error
     warnings.warn(
-        f"model {model.name!r} becomes a file of one row at a time, because TFLite cannot hold it for any number",
+        f"{plan.endpoints[0].title} becomes a file of one row at a time, because TFLite cannot hold it for any number",
         stacklevel=3,
     )
     return content
 
 
-def _convert(model: Any, batch_size: int | None, set_up: Callable[[Any], None]) -> bytes:
+def _convert(several: list[Endpoint], set_up: Callable[[Any], None]) -> bytes:
     # Through a SavedModel: from_keras_model prints a page of endpoints for a Keras 3 model, and traces every layer of a
     # tf_keras model for the sake of those who would load it again.
-    with tempfile.TemporaryDirectory() as folder, inference.converting(model, "TensorFlow's converter"):
-        if isinstance(model, keras.Model):
-            savedmodel.export_graph(model, folder, batch_size)
-        else:
-            _save_legacy(model, folder, batch_size)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    with tempfile.TemporaryDirectory() as folder, inference.converting(several, "TensorFlow's converter"):
+        savedmodel.export_graph(several, folder)
+        names = [endpoint.name for endpoint in several]
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=names)
         set_up(converter)
         return converter.convert()
 
 
-def _save_legacy(model: Any, folder: str, batch_size: int | None) -> None:
-    """Write the inference of a tf_keras model as a SavedModel."""
-    known = inference.signature(model, batch_size)
-    spec = tf.TensorSpec(known.shape, known.dtype, name=known.name)
-    module = tf.Module()
-    module.weights = model.variables
-    module.states = [state for layer in model.layers for state in getattr(layer, "random_states", ())]
-    module.serve = tf.function(lambda x: {"output_0": tf.nest.flatten(model(x, training=False))[0]})
-    tf.saved_model.save(module, folder, signatures=module.serve.get_concrete_function(spec))
-
-
-def _set_up(converter: Any, precision: str, calibration: np.ndarray | None, aware: bool, sparse: bool) -> None:
+def _set_up(
+    converter: Any, precision: str, calibration: dict[str, dict[str, np.ndarray]], aware: bool, sparse: bool
+) -> None:
     if sparse:
         converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
     if precision not in ("float32", "int4"):
@@ -170,8 +206,15 @@ def _set_up(converter: Any, precision: str, calibration: np.ndarray | None, awar
         converter.target_spec.supported_types = [tf.float16]
     # The ranges of a quantization-aware model are in its graph; layers without any stay in float.
     if precision in _CALIBRATED and not aware:
-        converter.representative_dataset = lambda: ([row[None]] for row in calibration)
+        converter.representative_dataset = lambda: _representative(calibration)
         converter.target_spec.supported_ops = [_integer_operators(precision)]
+
+
+def _representative(calibration: dict[str, dict[str, np.ndarray]]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """One row after the other, by signature and input, as the converter wants them."""
+    for name, arrays in calibration.items():
+        for row in range(max(len(array) for array in arrays.values())):
+            yield name, {key: array[row : row + 1] for key, array in arrays.items()}
 
 
 def _integer_operators(precision: str) -> Any:
@@ -180,10 +223,19 @@ def _integer_operators(precision: str) -> Any:
     return tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
 
 
-def _described(content: bytes, name: str, description: str | None, labels: list[str] | None) -> bytes:
+def _described(content: bytes, model: Any, description: str | None, labels: list[str] | None) -> bytes:
     """Add a blank seal, and what was told about the model, to a TFLite flatbuffer."""
-    model = schema.unpacked(content)
+    unpacked = schema.unpacked(content)
     if description is not None or labels is not None:
-        metadata.describe(model, name, description, labels)
-    schema.add_metadata(model, "masslib_sha256", BLANK_SEAL)
-    return schema.packed(model, len(content) + 4096)
+        metadata.describe(unpacked, getattr(model, "name", "model"), description, labels)
+    schema.add_metadata(unpacked, "masslib_sha256", BLANK_SEAL)
+    return schema.packed(unpacked, len(content) + 4096)
+
+
+def _texts(plan: _Plan, labels: list[str] | None) -> dict[str, str]:
+    """What lies behind the model in its file: labels, and the structures where names do not tell them."""
+    texts = {} if labels is None else {LABELS: "\n".join(labels)}
+    several = plan.endpoints
+    if len(several) > 1 or not several[0].plain:
+        texts[STRUCTURES] = json.dumps({endpoint.name: endpoint.told for endpoint in several}, ensure_ascii=False)
+    return texts

@@ -11,39 +11,36 @@ import keras
 
 from masslib._util.messages import first_line
 from masslib._util.quiet import quiet
+from masslib.export.endpoints import Endpoint
 from masslib.graph.nodes import named_layers
-
-# TensorFlow passes inputs by these names as arguments of Python functions; the converters know fewer than it does.
-_NAME = re.compile(r"(?!self$)[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Inference(keras.Model):
-    """A Keras 3 model that is always called with `training=False`.
+    """A model that answers a list of tensors, in the order of the names of an endpoint, with `training=False`.
 
     `keras.Model.export` traces a model without it, and the layers of augmentation take True for granted then: the file
     would answer flipped and turned images (up to Keras 3.13 at least).
     """
 
-    def __init__(self, model: keras.Model):
-        super().__init__(name=model.name)
-        self.model = model
+    def __init__(self, endpoint: Endpoint):
+        super().__init__(name=endpoint.model.name)
+        self.model, self._graph = endpoint.model, endpoint.graph
         self.built = True
 
     def call(self, x: Any) -> Any:
         """Answer a batch."""
-        return self.model(x, training=False)
+        return list(self._graph(*(x if isinstance(x, list | tuple) else [x])).values())
 
 
-def signature(model: Any, batch_size: int | None = None) -> keras.InputSpec:
-    """What the exported function takes: the input of a model, named by it where the formats can, else `input_0`."""
-    entry = model.inputs[0]
-    name = entry.name if _NAME.fullmatch(entry.name) else "input_0"
-    dtype = keras.backend.standardize_dtype(entry.dtype)
-    return keras.InputSpec(dtype=dtype, shape=(batch_size or entry.shape[0], *entry.shape[1:]), name=name)
+def exported(endpoint: Endpoint, path: str, **options: Any) -> None:
+    """Write a Keras 3 model by `keras.Model.export`, its inputs named as the endpoint says."""
+    specs = list(endpoint.specs.values())
+    signature = specs if len(specs) == 1 else [specs]
+    Inference(endpoint).export(path, verbose=False, input_signature=signature, **options)
 
 
 @contextmanager
-def converting(model: Any, converter: str) -> Iterator[None]:
+def converting(endpoints: list[Endpoint], converter: str) -> Iterator[None]:
     """Silence a converter, and raise a ValueError of one sentence whatever it raises."""
     try:
         with quiet():
@@ -51,26 +48,29 @@ def converting(model: Any, converter: str) -> Iterator[None]:
     except (MemoryError, ModuleNotFoundError):
         raise
     except Exception as error:  # every converter has classes of its own, most of them not public
-        raise ValueError(f"{converter} cannot write model {model.name!r}: {_reason(error, model)}") from error
+        told = " and ".join(endpoint.title for endpoint in endpoints)
+        raise ValueError(f"{converter} cannot write {told}: {_reason(error, endpoints)}") from error
 
 
-def _reason(error: BaseException, model: Any) -> str:
+def _reason(error: BaseException, endpoints: list[Endpoint]) -> str:
     """Why a converter gave up, in words of the model where TFLite's names operators in pages of MLIR."""
     text = str(error)
     found = re.search(r"(?:TF Select|Custom) ops: (.+)", text)
     missing = found.group(1).split(", ") if found else []
     if missing:
-        return f"TFLite has no operator for {_listed(missing, text, model)}"
+        return f"TFLite has no operator for {_listed(missing, text, endpoints)}"
     found = re.search(r"'tf\.(\w+)' op (requires|failed|is|has)\b(.+)", text)
     if found:
-        return f"{_listed([found.group(1)], text, model)} {found.group(2)}{found.group(3)}"
+        return f"{_listed([found.group(1)], text, endpoints)} {found.group(2)}{found.group(3)}"
     found = re.search(r"error: (?:loc\(.*\)\): )?(.+)", text)
     return found.group(1)[:200] if found else first_line(error)
 
 
-def _listed(operators: list[str], text: str, model: Any) -> str:
+def _listed(operators: list[str], text: str, endpoints: list[Endpoint]) -> str:
     """Operators with the layers that they come from, where a layer can be told."""
-    layers = named_layers(model)
+    layers = {
+        name for endpoint in endpoints if hasattr(endpoint.model, "layers") for name in named_layers(endpoint.model)
+    }
     told = []
     for operator in operators:
         place = re.search(rf'fused\["{re.escape(operator)}:", "([^"@]+)', text)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from masslib._util.extras import needed_by
 from masslib.formats import metadata, schema
 from masslib.formats import tflite as stored
-from masslib.runtime.litert import stored_labels
+from masslib.runtime.litert import LABELS, STRUCTURES, archived
+from masslib.runtime.signature import DEFAULT, ordered
+from masslib.runtime.signature import stored as stored_signatures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +31,10 @@ class Inspection:
             Columns: `op`; `output` (its shape; None: any); `activations` (the number type of the output); `weights`
             (the number type of the largest stored tensor, empty without one); `values` (how many numbers it has);
             `zeros` (which fraction of them is zero); `bytes` (of all stored tensors of the operator).
-        inputs: Name -> shape and number type, as in the signature.
+        inputs: Name -> shape and number type, as in the default signature.
         outputs: The same of the outputs.
+        signatures: Name of each signature -> its inputs and outputs, the default one first. Of several, the table has
+            a column `signature`, and weights that they share stand with each.
         description: What the file says about itself, or None.
         labels: Names of the outputs, or None.
         file_bytes: Size of the file.
@@ -39,6 +43,7 @@ class Inspection:
     table: pd.DataFrame
     inputs: dict[str, str]
     outputs: dict[str, str]
+    signatures: dict[str, tuple[dict[str, str], dict[str, str]]]
     description: str | None
     labels: list[str] | None
     file_bytes: int
@@ -69,7 +74,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     """Look inside a TFLite file, whoever wrote it: operators, precision, bytes and sparsity by layer.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         An `Inspection`.
@@ -100,17 +105,27 @@ def _inspection(path: Path, model: Any, content: bytes) -> Inspection:
     with needed_by("masslib.export.inspect"):
         import pandas as pd
 
-    graph = model.subgraphs[0]
-    reader = _Reader(model, graph, content)
+    texts = archived(path, content)
+    entries = {entry.signatureKey.decode(): entry for entry in model.signatureDefs or ()}
+    names = ordered(entries, stored_signatures(texts.get(STRUCTURES), path), path) if entries else [DEFAULT]
     columns = ["layer", "op", "output", "activations", "weights", "values", "zeros", "bytes"]
-    rows = [row for operator in graph.operators if (row := reader.row(operator))]
+    tables, ends = [], {}
+    for name in names:
+        entry = entries.get(name)
+        graph = model.subgraphs[entry.subgraphIndex if entry else 0]
+        reader = _Reader(model, graph, content)
+        rows = [row for operator in graph.operators if (row := reader.row(operator))]
+        tables.append(pd.DataFrame(rows, columns=columns).set_index("layer"))
+        ends[name] = reader.ends(graph.inputs, entry, "inputs"), reader.ends(graph.outputs, entry, "outputs")
+    several = [table.assign(signature=name) for name, table in zip(names, tables, strict=True)]
     return Inspection(
-        table=pd.DataFrame(rows, columns=columns).set_index("layer"),
-        inputs=reader.ends(graph.inputs, "inputs"),
-        outputs=reader.ends(graph.outputs, "outputs"),
+        table=tables[0] if len(tables) == 1 else pd.concat(several),
+        inputs=ends[names[0]][0],
+        outputs=ends[names[0]][1],
+        signatures=ends,
         description=metadata.description_of(model),
-        labels=stored_labels(path),
-        file_bytes=len(content),
+        labels=texts[LABELS].splitlines() if LABELS in texts else None,
+        file_bytes=path.stat().st_size,
     )
 
 
@@ -154,10 +169,10 @@ class _Reader:
             stored_bytes,
         )
 
-    def ends(self, indices: Any, which: str) -> dict[str, str]:
-        """Name -> shape and type of inputs or outputs, under the names of the first signature if there is one."""
+    def ends(self, indices: Any, signature: Any, which: str) -> dict[str, str]:
+        """Name -> shape and type of inputs or outputs, under the names of the signature if there is one."""
         names = {i: stored.name_of(self._tensors[i]) for i in indices}
-        for signature in (self._model.signatureDefs or [])[:1]:
+        if signature is not None:
             names |= {end.tensorIndex: end.name.decode(errors="replace") for end in getattr(signature, which)}
         return {names[i]: f"{_shape(self._tensors[i])} {schema.type_name(self._tensors[i])}" for i in indices}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from masslib.formats import schema
@@ -27,12 +27,15 @@ def describe(model: Any, name: str, description: str | None, labels: Sequence[st
     from flatbuffers import Builder
 
     builder = Builder(256)
-    outputs = []
+    inputs = [{0: builder.CreateString(end)} for end in _ends(model, "inputs", "input")]
+    outputs = [{0: builder.CreateString(end)} for end in _ends(model, "outputs", "output")]
     if labels is not None:
         label_file = _table(builder, 5, {0: builder.CreateString(LABELS)}, {2: _AXIS_LABELS})
-        outputs = [_table(builder, 8, {0: builder.CreateString("output"), 6: _vector(builder, [label_file])})]
-    inputs = [_table(builder, 8, {0: builder.CreateString("input")})]
-    subgraph = {2: _vector(builder, inputs)} | ({3: _vector(builder, outputs)} if outputs else {})
+        outputs[0][6] = _vector(builder, [label_file])
+    subgraph = {
+        2: _vector(builder, [_table(builder, 8, fields) for fields in inputs]),
+        3: _vector(builder, [_table(builder, 8, fields) for fields in outputs]),
+    }
     fields = {3: _vector(builder, [_table(builder, 9, subgraph)]), 0: builder.CreateString(name)}
     if description is not None:
         fields[1] = builder.CreateString(description)
@@ -40,14 +43,15 @@ def describe(model: Any, name: str, description: str | None, labels: Sequence[st
     schema.add_metadata(model, _METADATA, bytes(builder.Output()))
 
 
-def with_labels(content: bytes, labels: Sequence[str] | None) -> bytes:
-    """Append the labels as a zip archive, which TFLite readers find at the end of the file."""
-    if labels is None:
+def with_files(content: bytes, files: Mapping[str, str]) -> bytes:
+    """Append texts as a zip archive, which TFLite readers find at the end of the file."""
+    if not files:
         return content
     stream = io.BytesIO(content)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
-        # A fixed date, so that the same model gives the same bytes.
-        archive.writestr(zipfile.ZipInfo(LABELS, (1980, 1, 1, 0, 0, 0)), "\n".join(labels))
+        for name, text in files.items():
+            # A fixed date, so that the same model gives the same bytes.
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
     return stream.getvalue()
 
 
@@ -77,6 +81,18 @@ def check_labels(labels: Sequence[str] | None, outputs: int | None) -> list[str]
     if wrong:
         raise ValueError(f"the labels {wrong} are empty or longer than a line; the file holds one per line")
     return labels
+
+
+def _ends(model: Any, which: str, alone: str) -> list[str]:
+    """The names of the inputs or outputs of the first graph, in their order."""
+    indices = getattr(model.subgraphs[0], which)
+    names = {
+        end.tensorIndex: end.name.decode()
+        for entry in model.signatureDefs or ()
+        if entry.subgraphIndex == 0
+        for end in getattr(entry, which)
+    }
+    return [alone] if len(indices) == 1 else [names.get(index, f"{alone} {index}") for index in indices]
 
 
 def _table(builder: Builder, size: int, offsets: dict[int, int], numbers: dict[int, int] | None = None) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from masslib._util.extras import needed_by
 from masslib.formats import schema
-from masslib.runtime.trial import check_tflite
+from masslib.runtime.unpacking import checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def sparsity(path: str | os.PathLike[str]) -> pd.DataFrame:
     it, or that is quantized per channel, keeps its clusters within each output channel.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         One row per tensor of weights or biases, indexed by its name. Columns: `shape` (in the order of TFLite, that is
@@ -61,7 +61,7 @@ def weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every stored weight tensor of a TFLite file, as the numbers that it stands for.
 
     Args:
-        path: A `.tflite` file.
+        path: A `.tflite` file, or a `.packed` one.
 
     Returns:
         Name -> float32 array, in the order and with the names and shapes of `sparsity`. Quantized weights are
@@ -81,15 +81,17 @@ def weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _weight_tensors(path: str | os.PathLike[str]) -> Iterator[tuple[Any, str, np.ndarray]]:
-    """Every tensor of weights or biases, its number type and its bytes."""
+    """Every tensor of weights or biases, its number type and its bytes; what several signatures share once."""
     model, content = read(path)
+    seen: set[int] = set()
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             dtype = schema.type_name(tensor)
             if not is_weight(tensor, dtype):
                 continue
             data = stored_bytes(model.buffers[tensor.buffer], content)
-            if data.size:
+            if data.size and tensor.buffer not in seen:
+                seen.add(tensor.buffer)
                 yield tensor, dtype, data
 
 
@@ -110,7 +112,7 @@ def _numbers(tensor: Any, dtype: str, data: np.ndarray, path: str | os.PathLike[
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Any, bytes]:
-    """The unpacked model of a TFLite file (`schema_py_generated.ModelT`) and the bytes of the file.
+    """The tables of a TFLite file, packed or not (`schema_py_generated.ModelT`), and its bytes.
 
     Raises:
         FileNotFoundError: If nothing lies at `path`.
@@ -119,8 +121,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Any, bytes]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; export a model there first")
-    check_tflite(path)
-    content = path.read_bytes()
+    content = checked(path) or path.read_bytes()
     try:
         return schema.unpacked(content), content
     except Exception as error:  # whatever damaged offsets make the generated reader raise

@@ -31,13 +31,3 @@ def check_keras_3(model: Any) -> None:
 def has_graph(model: keras.Model) -> bool:
     """Tell whether a Keras 3 model is a Sequential or functional one, whose graph can be read."""
     return isinstance(model, keras.Sequential) or hasattr(model, "operations")
-
-
-def check_one_input(model: keras.Model) -> None:
-    """Raise unless a model has one input, as the rows of a `Subset` have one array."""
-    if len(model.inputs) != 1:
-        names = ", ".join(tensor.name for tensor in model.inputs)
-        raise ValueError(
-            f"model {model.name!r} has {len(model.inputs)} inputs ({names}), and a Subset has one array; steps that "
-            "need no data, such as Quantize('dynamic'), work without it"
-        )

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from masslib._util.messages import first_line
+from masslib.graph.structures import output_names
 
 
 def compile_config(model: keras.Model, learning_rate: float | None = None) -> dict[str, Any]:
@@ -35,6 +36,28 @@ def compile_config(model: keras.Model, learning_rate: float | None = None) -> di
             optimizer = optimizer["config"]["inner_optimizer"]
         optimizer["config"]["learning_rate"] = learning_rate
     return config
+
+
+def per_output(value: Any, model: keras.Model) -> list[Any]:
+    """Return what each output of a model is compiled with, of a loss, metrics or loss weights in serialized form."""
+    count = len(model.outputs)
+    if isinstance(value, dict) and "class_name" not in value:
+        found = [value.get(name) for name in output_names(model)]
+        return found if any(it is not None for it in found) else [value.get(name) for name in model.output_names]
+    if isinstance(value, list | tuple) and count > 1:
+        return list(value)
+    return [value] * count
+
+
+def compile_alike(target: keras.Model, model: keras.Model, learning_rate: float | None = None) -> None:
+    """Compile a model as another one with as many outputs, whatever names they have."""
+    config = compile_config(model, learning_rate)
+    if output_names(target) != output_names(model):
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if isinstance(config[name], dict) and "class_name" not in config[name]:
+                config[name] = keras.tree.pack_sequence_as(target.output, per_output(config[name], model))
+    with own_losses(model):
+        target.compile_from_config(config)
 
 
 def check_compiled(model: keras.Model) -> None:

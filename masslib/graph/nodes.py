@@ -16,6 +16,12 @@ def is_nested(layer: Any) -> bool:
     return built and type(layer).call.__module__.startswith(("keras.", "tf_keras."))
 
 
+def parts(layer: Any) -> list[keras.layers.Layer]:
+    """Return the layers that a layer of Keras 3 is made of, each once, in the order in which they were made."""
+    held = keras.tree.flatten(list(vars(layer).values()))
+    return list({id(part): part for part in held if isinstance(part, keras.layers.Layer)}.values())
+
+
 def nodes(model: keras.Model) -> list[Any]:
     """Return the layers of a Keras 3 model and the operations between them that are not layers."""
     return getattr(model, "operations", None) or model.layers

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from masslib.graph.nodes import named_layers, named_models
+from masslib.graph.nodes import named_layers, named_models, parts
 
 
 def copy_weights(source: Any, target: Any) -> None:
@@ -43,15 +43,27 @@ def copy_variables(source: Any, target: Any) -> None:
     for old, new in zip(source.variables, target.variables, strict=True):
         new.assign(old)
         new.regularizer, new.constraint = old.regularizer, old.constraint
+    copy_names(source, target)
     if hasattr(target, "finalize_state"):
         target.finalize_state()
 
 
+def copy_names(source: Any, target: Any) -> None:
+    """Give the layers inside of a copy of a layer the names that they have in the layer; Keras counts them anew."""
+    pairs = list(zip(parts(source), parts(target), strict=False))
+    if [type(old) for old, _ in pairs] != [type(new) for _, new in pairs]:
+        return
+    for old, new in pairs:
+        if new.name != old.name:
+            new.name = old.name
+        copy_names(old, new)
+
+
 def copy_trainable(source: Any, target: Any) -> None:
     """Freeze in a copy of a Keras 3 model what is frozen in the model, down to single variables."""
-    for parts in (lambda it: {"": it}, named_models, named_layers):  # a model passes its setting on to its layers
-        found = parts(target)
-        for name, part in parts(source).items():
+    for named in (lambda it: {"": it}, named_models, named_layers):  # a model passes its setting on to its layers
+        found = named(target)
+        for name, part in named(source).items():
             if name in found and found[name].trainable != part.trainable:
                 found[name].trainable = part.trainable
     found = named_layers(target)

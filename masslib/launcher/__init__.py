@@ -3,7 +3,7 @@
 from masslib._util.extras import needed_by
 
 with needed_by(__name__):
+    from masslib.launcher._launch import launch
     from masslib.launcher.errors import WorkerError
-    from masslib.launcher.group import launch
 
 __all__ = ["WorkerError", "launch"]

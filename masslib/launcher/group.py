@@ -1,4 +1,4 @@
-"""`launch`: run a function in several worker processes and see it through."""
+"""A group of worker processes on this machine: start them, watch them, start them again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from typing import Any
 
 import cloudpickle
 
-from masslib._util.checks import check_counts
 from masslib._util.log import logger
 from masslib.launcher import child
 from masslib.launcher.errors import WorkerError
 from masslib.launcher.process import Failure, Process
-from masslib.launcher.tasks import Task, local_tasks
+from masslib.launcher.tasks import Task
 
 _POLL_SECONDS = 0.05
 _WARN_SECONDS, _FROZEN_SECONDS = 3.0, 6.0
@@ -28,70 +27,6 @@ _WARN_SECONDS, _FROZEN_SECONDS = 3.0, 6.0
 _SETTLE_SECONDS = 1.0
 _TERMINATION_SECONDS, _RELEASE_SECONDS = 5.0, 5.0
 _LONGEST_PAUSE = 30.0
-
-
-def launch(
-    fn: Callable[..., Any],
-    args: Sequence[Any] = (),
-    *,
-    workers: int = 2,
-    servers: int = 0,
-    max_restarts: int = 0,
-    timeout: float | None = None,
-    threads: int | None = None,
-    gpus: int = 0,
-    env: Mapping[str, str] | None = None,
-    logs: str | os.PathLike[str] | None = None,
-) -> list[Any]:
-    """Run a function in several worker processes of this machine, and return what it returns in each.
-
-    It works from a notebook cell and from a script. The function is shipped by cloudpickle, so it may be defined in the
-    cell; it builds everything itself, `masslib.strategy("multi_worker")` first. What rank 0 prints appears here as it
-    comes; all that a worker writes is kept in its log file. One thing does not travel: AutoGraph does not find the
-    source of a shipped function, so a `tf.function` with Python loops over tensors belongs in a module of its own.
-
-    When a worker dies, raises, or stops answering, all are ended; while restarts are left, all are started again, and
-    a `masslib.fit` with `checkpoint=` goes on from the last checkpoint. No process outlives the launching one.
-
-    Args:
-        fn: The function.
-        args: Its arguments.
-        workers: Processes that train.
-        servers: Parameter servers; with one or more, only a chief runs `fn`, under
-            `masslib.strategy("parameter_server")`, and gives work to the workers.
-        max_restarts: How often to start all again; after 1 s, 2 s, 4 s and so on. The workers find the number of
-            restarts so far in `MASSLIB_ATTEMPT`.
-        timeout: Time limit in seconds, restarts included; by default there is none. In any case the start is limited
-            (to 60 s, see `masslib.strategy`), and a worker that does not respond for 6 s has failed.
-        threads: Threads of TensorFlow in each worker; by default the cores are shared out. If the cores suffice, each
-            worker is bound to its own.
-        gpus: GPUs for each worker, which sees no others.
-        env: Variables for the environment of the workers. It is a copy of this one's, without what would make them
-            part of some other cluster.
-        logs: Folder for the log files, `worker-0.log` and so on; by default a new one among the temporary files.
-
-    Returns:
-        One result per rank; with `servers`, that of the chief alone.
-
-    Raises:
-        TypeError: If `fn` or its arguments cannot be shipped.
-        ValueError: If a number is out of range.
-        WorkerError: If a worker failed and no restart is left, or the time is up. It begins with the traceback of the
-            one that failed first.
-
-    Example:
-        >>> import masslib
-        >>> def train(rate):
-        ...     import os
-        ...     return rate * len(os.environ["TF_CONFIG"]) > 0
-        >>> masslib.launch(train, [0.1], workers=2)
-        [True, True]
-    """
-    check_counts(workers=(workers, 1), servers=(servers, 0), max_restarts=(max_restarts, 0), gpus=(gpus, 0))
-    if threads is not None:
-        check_counts(threads=(threads, 1))
-    tasks = local_tasks(workers, servers, threads, gpus)
-    return run(fn, args, tasks, max_restarts=max_restarts, timeout=timeout, env=env, logs=logs)
 
 
 def run(
@@ -107,39 +42,66 @@ def run(
     """Run a function in processes, of which `tasks` makes the list at every start; see `launch`."""
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout!r}: expected a positive number of seconds, or None")
-    payload = _shipped(fn, args)
-    logs = Path(logs or tempfile.mkdtemp(prefix="masslib-launch-"))
-    logs.mkdir(parents=True, exist_ok=True)
+    payload = shipped(fn, args)
     deadline = time.monotonic() + timeout if timeout else float("inf")
-    failures: list[Failure] = []
-    while True:
-        variables = {"MASSLIB_ATTEMPT": str(len(failures)), **(env or {})}
+
+    def attempt(number: int, logs: Path) -> list[Any] | Failure:
+        variables = {"MASSLIB_ATTEMPT": str(number), **(env or {})}
         with (
             tempfile.TemporaryDirectory(prefix="masslib-") as folder,
-            _started(tasks(), folder, payload, variables, logs) as group,
+            started(tasks(), folder, payload, variables, logs) as group,
         ):
             failure = _watch(group, deadline, timeout)
-            if failure is None:
-                return [process.result() for process in group if not process.task.serves]
-        failures.append(failure)
+            return failure or [process.result() for process in group if not process.task.serves]
+
+    return repeated(attempt, max_restarts=max_restarts, deadline=deadline, logs=logs)
+
+
+def repeated(
+    attempt: Callable[[int, Path], list[Any] | Failure],
+    *,
+    max_restarts: int,
+    deadline: float,
+    logs: str | os.PathLike[str] | None,
+) -> list[Any]:
+    """Attempt something until it gives results instead of a failure, or no restart is left.
+
+    Args:
+        attempt: Takes the number of restarts so far and the folder for log files.
+        max_restarts: How often to start again.
+        deadline: When no restart may begin any more, as `time.monotonic` counts.
+        logs: Folder for the log files; by default a new one among the temporary files.
+
+    Raises:
+        WorkerError: If no restart is left, or the time is up.
+    """
+    logs = Path(logs or tempfile.mkdtemp(prefix="masslib-launch-"))
+    logs.mkdir(parents=True, exist_ok=True)
+    failures: list[Failure] = []
+    while isinstance(outcome := attempt(len(failures), logs), Failure):
+        failures.append(outcome)
         if len(failures) > max_restarts or time.monotonic() > deadline:
             raise _error(failures, logs)
         pause = min(2.0 ** (len(failures) - 1), _LONGEST_PAUSE)
         logger.warning(
             "%s %s; all start again in %g s (restart %d of %d)",
-            failure.process.task.name,
-            failure.reason,
+            outcome.worker,
+            outcome.reason,
             pause,
             len(failures),
             max_restarts,
         )
         time.sleep(pause)
+    return outcome
 
 
 def _watch(group: list[Process], deadline: float, timeout: float | None) -> Failure | None:
     """Wait until all functions have returned, or one process has failed."""
     warned: set[Process] = set()
-    with _forwarding(group):
+    with forwarding(
+        lambda: [process.terminate() for process in group],
+        lambda: all(process.exitcode is not None for process in group),
+    ):
         while True:
             _print_echo(group)
             if any(process.failure() for process in group):
@@ -150,8 +112,7 @@ def _watch(group: list[Process], deadline: float, timeout: float | None) -> Fail
             for process in group:
                 silent = process.silent()
                 if silent > _FROZEN_SECONDS:
-                    reason = f"has not answered for {silent:.0f} s"
-                    return Failure(process, reason, "", time.time(), False)
+                    return process.failed(f"has not answered for {silent:.0f} s")
                 if silent > _WARN_SECONDS and process not in warned:
                     warned.add(process)
                     warnings.warn(
@@ -161,7 +122,7 @@ def _watch(group: list[Process], deadline: float, timeout: float | None) -> Fail
                     )
             if time.monotonic() > deadline:
                 late = next(process for process in group if not process.done)
-                return Failure(late, f"has not ended within the timeout of {timeout:g} s", "", time.time(), False)
+                return late.failed(f"has not ended within the timeout of {timeout:g} s")
             time.sleep(_POLL_SECONDS)
 
 
@@ -181,7 +142,7 @@ def _print_echo(group: list[Process]) -> None:
 
 
 @contextlib.contextmanager
-def _started(
+def started(
     tasks: list[Task], folder: str, payload: bytes, env: Mapping[str, str], logs: Path
 ) -> Iterator[list[Process]]:
     """Start the processes; whatever happens, they have ended afterwards."""
@@ -205,7 +166,7 @@ def _started(
 
 
 @contextlib.contextmanager
-def _forwarding(group: list[Process]) -> Iterator[None]:
+def forwarding(terminate: Callable[[], None], ended: Callable[[], bool]) -> Iterator[None]:
     """Hand SIGTERM on to the workers, wait for them to save and end, call the handler of before, and end as well."""
     before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
@@ -213,10 +174,9 @@ def _forwarding(group: list[Process]) -> Iterator[None]:
         return
 
     def forward(number: int, frame: Any) -> None:
-        for process in group:
-            process.terminate()
+        terminate()
         end = time.monotonic() + _TERMINATION_SECONDS
-        while any(process.exitcode is None for process in group) and time.monotonic() < end:
+        while not ended() and time.monotonic() < end:
             time.sleep(_POLL_SECONDS)
         if callable(before):
             before(number, frame)
@@ -233,13 +193,14 @@ def _error(failures: list[Failure], logs: Path) -> WorkerError:
     last = failures[-1]
     text = last.text
     if len(failures) > 1:
-        attempts = "\n".join(f"  {n}: {f.process.task.name} {f.reason}" for n, f in enumerate(failures, 1))
+        attempts = "\n".join(f"  {n}: {f.worker} {f.reason}" for n, f in enumerate(failures, 1))
         text += f"\n\nIt was tried {len(failures)} times:\n{attempts}"
     text += f"\n\nThe logs of all workers are in {logs}"
-    return WorkerError(text, worker=last.process.task.name, exitcode=last.process.exitcode, log=last.process.log)
+    return WorkerError(text, worker=last.worker, exitcode=last.exitcode, log=Path(last.log))
 
 
-def _shipped(fn: Callable[..., Any], args: Sequence[Any]) -> bytes:
+def shipped(fn: Callable[..., Any], args: Sequence[Any]) -> bytes:
+    """Pickle a function and its arguments by value, for other processes."""
     if not callable(fn):
         raise TypeError(f"fn is a {type(fn).__name__}; expected a function, which every worker will call")
     try:

@@ -25,19 +25,30 @@ _TAIL_LINES = 12
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a process failed, and when."""
+    """Why a worker failed, and when.
 
-    process: Process
+    Attributes:
+        worker: Its name, such as `"worker 1"`.
+        reason: What happened, as in `"raised ValueError"`.
+        detail: Its traceback, or the end of its log.
+        time: When, in seconds since the epoch.
+        follows: Whether it failed because of another one.
+        exitcode: Exit code of its process; None while it runs.
+        log: Path of its log file.
+    """
+
+    worker: str
     reason: str
-    traceback: str
+    detail: str
     time: float
     follows: bool
+    exitcode: int | None
+    log: str
 
     @property
     def text(self) -> str:
-        """The whole story: its traceback or the end of its log."""
-        detail = self.traceback or f"the end of its log:\n{self.process.log_tail()}"
-        return f"{self.process.task.name} {self.reason}; {detail.rstrip()}"
+        """The whole story."""
+        return f"{self.worker} {self.reason}; {self.detail.rstrip()}"
 
 
 class Process:
@@ -98,9 +109,14 @@ class Process:
             return None
         with contextlib.suppress(FileNotFoundError):
             error = json.loads((self._folder / child.ERROR).read_text())
-            reason = f"raised {error['type']}"
-            return Failure(self, reason, error["traceback"], error["time"], error["type"] == "WorkerGoneError")
-        return Failure(self, in_words(code), "", time.time(), False)
+            follows = error["type"] == "WorkerGoneError"
+            return self.failed(f"raised {error['type']}", error["traceback"], when=error["time"], follows=follows)
+        return self.failed(in_words(code))
+
+    def failed(self, reason: str, detail: str = "", *, when: float | None = None, follows: bool = False) -> Failure:
+        """Say that it has failed, with the end of its log where there is nothing better."""
+        detail = detail or f"the end of its log:\n{self.log_tail()}"
+        return Failure(self.task.name, reason, detail, when or time.time(), follows, self.exitcode, str(self.log))
 
     @property
     def exitcode(self) -> int | None:

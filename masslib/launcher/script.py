@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from masslib.distribute.cluster import SECRET
+from masslib.launcher._launch import launch
 from masslib.launcher.errors import WorkerError
-from masslib.launcher.group import launch, run
+from masslib.launcher.group import run
 from masslib.launcher.tasks import CORES, Task, tf_config
 
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that train, on this machine (default: 2)")
     parser.add_argument("--servers", type=int, default=0, help="parameter servers (default: none)")
     parser.add_argument("--hosts", help="instead of --workers: the addresses of all workers, as in a:5000,b:5000")
+    parser.add_argument("--on", default="local", help="local (default), spark, ray, or the address of a Ray cluster")
     parser.add_argument("--index", type=int, help="with --hosts: which of them this machine is, from 0")
     parser.add_argument("--max-restarts", type=int, default=0, help="how often to start again after a failure")
     parser.add_argument("--threads", type=int, help="threads in each worker (default: the cores are shared out)")
@@ -42,10 +44,10 @@ def main(options: argparse.Namespace) -> int:
             if options.index is not None:
                 raise ValueError(f"--index {options.index} without --hosts; name the addresses of all workers")
             sizes = {name: getattr(options, name) for name in ("workers", "servers", "threads", "gpus")}
-            launch(_run_script, arguments, **sizes, **common)
+            launch(_run_script, arguments, on=options.on, **sizes, **common)
         else:
-            if options.servers:
-                raise ValueError(f"--servers {options.servers} with --hosts: expected workers only")
+            if options.servers or options.on != "local":
+                raise ValueError("--servers or --on with --hosts: expected workers only, on the hosts that are named")
             run(_run_script, arguments, _one_of(options), **common)
     except (WorkerError, ValueError) as error:
         print(f"masslib: {error}", file=sys.stderr)

@@ -45,7 +45,7 @@ def local_tasks(workers: int, servers: int, threads: int | None, gpus: int) -> C
         return own
 
     def tasks() -> list[Task]:
-        addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(kinds))]
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(len(kinds))]
         cluster: dict[str, list[str]] = {}
         made, secret = [], secrets.token_hex(32)
         for number, (kind, address) in enumerate(zip(kinds, addresses, strict=True)):
@@ -69,7 +69,8 @@ def tf_config(cluster: Mapping[str, list[str]], kind: str, index: int) -> str:
     return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Find ports that are free at an address of this machine."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        sockets = [stack.enter_context(socket.create_server((host, 0))) for _ in range(count)]
         return [opened.getsockname()[1] for opened in sockets]

@@ -4,10 +4,17 @@ from masslib._util import attach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from masslib.packaging._golden import Golden as Golden
+    from masslib.packaging._golden import golden as golden
     from masslib.packaging._package import package as package
     from masslib.packaging._verify import verify as verify
 
-_NAMES = {"package": "masslib.packaging._package", "verify": "masslib.packaging._verify"}
+_NAMES = {
+    "Golden": "masslib.packaging._golden",
+    "golden": "masslib.packaging._golden",
+    "package": "masslib.packaging._package",
+    "verify": "masslib.packaging._verify",
+}
 
 __all__ = list(_NAMES)
 if not TYPE_CHECKING:

@@ -14,17 +14,18 @@ from masslib import measure, runtime
 from masslib._util import manifest
 from masslib._util.files import replacing
 from masslib._util.progress import bar
+from masslib._util.structures import flat
 from masslib.compression import Quantize, compress
 from masslib.evaluation import evaluate
 from masslib.evaluation.tasks import compiled_task
-from masslib.export import preflight
+from masslib.export import endpoints, preflight
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
+from masslib.export._packed import packed
 from masslib.export._saved_model import saved_model
 from masslib.export._tflite import Exportable, tflite
 from masslib.formats import metadata
-from masslib.packaging import card, provenance
-from masslib.packaging._verify import FORMAT, PROBE
+from masslib.packaging import _golden, card, preprocessing, provenance, reference
 
 if TYPE_CHECKING:
     import keras
@@ -39,12 +40,15 @@ _FORMATS: dict[str, tuple[str, Callable | None, str]] = {
     "tflite-float16": ("float16", tflite, "float16.tflite"),
     "tflite-dynamic": ("dynamic", tflite, "dynamic.tflite"),
     "tflite-int8": ("int8", tflite, "int8.tflite"),
+    "packed": ("float32", packed, "float32.packed"),
+    "packed-dynamic": ("dynamic", packed, "dynamic.packed"),
+    "packed-int8": ("int8", packed, "int8.packed"),
     "onnx": ("float32", onnx, "float32.onnx"),
     "onnx-int8": ("int8", onnx, "int8.onnx"),
     "openvino": ("float32", openvino, "float32.xml"),
     "openvino-int8": ("int8", openvino, "int8.xml"),
 }
-_PROBES, _EXAMPLES = 16, 64
+_GOLDEN, _EXAMPLES, _REFERENCE = 16, 64, 2048
 
 
 def package(
@@ -56,28 +60,37 @@ def package(
     description: str = "",
     limitations: str = "",
     training: Mapping[str, Any] | None = None,
+    examples: Any = None,
+    scale: float | None = None,
     seed: int = 0,
     verbose: bool = True,
 ) -> Path:
     """Write a model in several formats, measure each file, and write down what its users need to know.
 
-    The folder holds the model files, a `MODEL_CARD.md` for people, a `manifest.json` for programs, and `probe.npz`,
-    some inputs with the answers of every file. The manifest tells the data and their checksum, the training, the
-    versions of the packages, and of each file the metrics on the test split with their intervals, size, latency,
-    SHA-256, and how many rows it takes at once (`batch`; none said: any number).
+    The folder holds the model files, a `MODEL_CARD.md` for people, a `manifest.json` for programs, and `golden.npz`,
+    some inputs with the answers of every file, which `masslib.packaging.golden` reads. The manifest tells the data and
+    their checksum, the training, the versions of the packages, and of each file the metrics on the test split with
+    their intervals, size, latency, SHA-256, and how many rows it takes at once (`batch`; none said: any number).
 
     Args:
-        model: A trained Keras 3 model, or a `Compressed` one, which becomes a TFLite file in its own precision.
+        model: A trained Keras 3 model, with any inputs and outputs, or a `Compressed` one, which becomes a TFLite file
+            in its own precision.
         path: The folder to make; one that `package` made is replaced once the new one is whole.
         splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
         formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-float16"`, `"tflite-dynamic"`,
-            `"tflite-int8"`, and with the extras `"onnx"`, `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default
-            `keras`, `saved_model`, `tflite` and `tflite-dynamic`; of a `Compressed` model `tflite`.
+            `"tflite-int8"`, `"packed"`, `"packed-dynamic"`, `"packed-int8"`, and with the extras `"onnx"`,
+            `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default `keras`, `saved_model`, `tflite` and
+            `tflite-dynamic`; of a `Compressed` model `tflite`, beside which `packed` is possible.
         description: What the model is for, for the card and the files.
         limitations: What it must not be used for, for the card.
         training: What the training was, such as `{"epochs": 3, "batch_size": 128}`; optimizer and loss are told anyway
             if the model is compiled.
-        seed: Seed of the choice of calibration rows and of the timed batch.
+        examples: Inputs `(n, *input_shape)` to keep with their answers as golden rows: `verify` and the service ask
+            every file for them again. By default the first 16 rows of the test split; pass others if these must not
+            leave the house.
+        scale: What the signature `classify` of a SavedModel multiplies the pixels from 0 to 255 by. By default what the
+            splits multiply theirs by if they keep them as bytes, else 1/255.
+        seed: Seed of the choice of calibration rows.
         verbose: Whether to show progress.
 
     Returns:
@@ -97,31 +110,37 @@ def package(
         >>> model = masslib.models.mlp(splits.input_shape, splits.num_classes)
         >>> folder = package(model, tempfile.mkdtemp() + "/digits", splits, formats=["tflite"], verbose=False)
         >>> sorted(file.name for file in folder.iterdir())
-        ['MODEL_CARD.md', 'float32.tflite', 'manifest.json', 'probe.npz']
+        ['MODEL_CARD.md', 'float32.tflite', 'golden.npz', 'manifest.json']
         >>> masslib.verify(folder)["answers"].tolist()
         ['as when it was packaged']
     """
     network, _, _ = preflight.unpacked(model)
     compressed = network is not model
-    preflight.check_keras(network)
+    if not preflight.is_keras(network):
+        preflight.check_keras(network)
+    seen = endpoints.seen("model", network, splits.test[:1][0])
     formats = _checked(formats, compressed)
     path = Path(path)
     with replacing(path) as folder:
         folder.mkdir()
-        files = _write(model, network, splits, formats, folder, description, seed, verbose)
-        measured, answers = _measure(files, network, splits, seed, verbose)
-        np.savez(folder / PROBE, x=splits.test[:_PROBES][0], **answers)
+        scale = _scale(splits) if scale is None else scale
+        files = _write(model, network, splits, formats, folder, description, scale, seed, verbose)
+        golden = splits.test[:_GOLDEN][0] if examples is None else examples
+        measured, answers = _measure(files, network, splits, golden, verbose)
         facts = {
-            "format": FORMAT,
+            "format": _golden.FORMAT,
             "name": path.name if not path.name.isdigit() else path.parent.name,
             "description": description,
             "limitations": limitations,
-            "model": provenance.network(network, compressed and model),
+            "model": provenance.network(seen, compressed and model),
             "data": provenance.data(splits),
             "training": {**provenance.compiled(network), **dict(training or {})},
             "packages": provenance.versions(),
             "machine": provenance.machine(),
             "models": measured,
+            "golden": _golden.write(folder, _golden.Golden(golden, answers)),
+            "preprocessing": preprocessing.describe(splits.test.rows, scale),
+            "reference": _reference(next(iter(files.values())), splits),
         }
         (folder / card.NAME).write_text(card.text(facts), encoding="utf-8")
         manifest.write(folder, **facts)
@@ -134,11 +153,11 @@ def _checked(formats: Sequence[str] | None, compressed: bool) -> list[str]:
     unknown = [name for name in formats if name not in _FORMATS]
     if isinstance(formats, str) or not formats or unknown:
         raise ValueError(f"formats={formats!r}: expected a list of some of {', '.join(_FORMATS)}")
-    wrong = [name for name in formats if name != "tflite"]
+    wrong = [name for name in formats if name not in ("tflite", "packed")]
     if compressed and wrong:
         raise ValueError(
-            f"formats={list(formats)}: a Compressed model has its own precision and becomes one file, 'tflite'; for "
-            f"{wrong} pass the Keras model"
+            f"formats={list(formats)}: a Compressed model has its own precision and becomes a file 'tflite' or "
+            f"'packed'; for {wrong} pass the Keras model"
         )
     return list(dict.fromkeys(formats))
 
@@ -150,42 +169,45 @@ def _write(
     formats: list[str],
     folder: Path,
     description: str,
+    scale: float,
     seed: int,
     verbose: bool,
 ) -> dict[str, Path]:
-    labels = metadata.check_labels(splits.classes, network.outputs[0].shape[-1])
+    outputs = endpoints.seen("model", network, splits.test[:1][0]).outputs
+    # Of several outputs, nobody has said which one the classes are of.
+    labels = metadata.check_labels(splits.classes, outputs[0].shape[-1]) if len(outputs) == 1 else None
     files = {}
     for name in bar(formats, title="export", unit="file", visible=verbose):
         precision, write, file = _FORMATS[name]
-        files[name] = folder / (file if network is model else f"{model.precision}.tflite")
+        files[name] = folder / (file if network is model else file.replace("float32", model.precision))
         if write is None:
             model.save(files[name])
             continue
         small = model
         if precision != "float32":
             small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False)
-        about: dict[str, Any] = {} if write is saved_model else {"description": description or None}
-        if write is tflite:
+        about: dict[str, Any] = {"scale": scale} if write is saved_model else {"description": description or None}
+        if write in (tflite, packed):
             about["batch_size"] = "auto"
         write(small, files[name], labels=labels, example_inputs=splits.test[:_EXAMPLES][0], **about)
     return files
 
 
 def _measure(
-    files: dict[str, Path], network: Any, splits: Splits, seed: int, verbose: bool
-) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
-    """What is told of each file, and its answers to the probe."""
-    timed = measure.latencies(files, seed=seed, max_seconds=1.0)
+    files: dict[str, Path], network: Any, splits: Splits, golden: Any, verbose: bool
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """What is told of each file, and its answers to the golden rows."""
+    timed = measure.latencies(files, max_seconds=1.0, example_inputs=splits.test[:1][0])
     task, measured, answers = compiled_task(network), {}, {}
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
         with runtime.load(path) as predictor:
             result = evaluate(predictor, splits.test, task=task)
-            answers[name], batch = predictor.predict(splits.test[:_PROBES][0]), predictor.batch
+            answers[name], batch = predictor.predict(golden), predictor.batch
         size = measure.file_size(path)
         measured[name] = {
             "file": path.name,
             "metrics": {key: _rounded(value) for key, value in result.metrics.items()},
-            "accuracy_interval": result.accuracy_interval,
+            "accuracy_interval": getattr(result, "accuracy_interval", None),
             "batch": batch,
             "bytes": size.raw,
             "gzipped_bytes": size.gzipped,
@@ -194,6 +216,20 @@ def _measure(
             "threads": timed[name].threads,
         }
     return measured, answers
+
+
+def _reference(path: Path, splits: Splits) -> dict[str, Any]:
+    """The distribution of inputs and answers on rows of the validation split, for a service to watch what comes."""
+    spread = np.linspace(0, len(splits.valid) - 1, min(_REFERENCE, len(splits.valid))).astype(int)
+    rows = splits.valid[spread][0]
+    with runtime.load(path) as predictor:
+        return reference.describe(flat(rows), flat(predictor.predict(rows)))
+
+
+def _scale(splits: Splits) -> float:
+    """What turns pixels from 0 to 255 into the inputs of a model: known where the splits keep them as bytes."""
+    rows = splits.test.rows
+    return float(rows.scale) if rows.dtype == np.uint8 else 1 / 255
 
 
 def _rounded(value: float) -> float | None:

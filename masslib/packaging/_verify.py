@@ -6,18 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from masslib import runtime
 from masslib._util import manifest
 from masslib._util.extras import needed_by
+from masslib.packaging._golden import Golden, check_format, golden
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FORMAT = "masslib package 1"
-PROBE = "probe.npz"
-"""Inputs, and the answers of every file to them."""
 
 
 def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -41,10 +36,7 @@ def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder that masslib.package has written")
     facts = manifest.read(folder)
-    if facts.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder} has the format {facts.get('format')!r}, and verify of this masslib reads {FORMAT!r}"
-        )
+    check_format(facts, folder)
     known = {folder / name for name in (*facts["files"], "manifest.json")}
     strange = [
         str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file() and file not in known
@@ -52,22 +44,15 @@ def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
     if strange:
         raise ValueError(f"{folder} holds files that its manifest does not name: {', '.join(strange)}; remove them")
     models = facts["models"]
-    with np.load(folder / PROBE, allow_pickle=False) as probe:
-        answers = [_answer(folder / models[name]["file"], probe["x"], probe[name]) for name in models]
+    models, rows = facts["models"], golden(folder)
+    answers = [_answer(folder / entry["file"], name, rows) for name, entry in models.items()]
     return pd.DataFrame({"file": [entry["file"] for entry in models.values()], "answers": answers}, index=list(models))
 
 
-def _answer(path: Path, x: np.ndarray, expected: np.ndarray) -> str:
+def _answer(path: Path, name: str, rows: Golden) -> str:
     try:
         with runtime.load(path) as predictor:
-            found = predictor.predict(x)
+            rows.check(name, predictor)
     except ModuleNotFoundError as error:
         return f"not tried: {error.name} is not installed"
-    # Another processor rounds otherwise, most of all in integers.
-    difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-30))
-    if not difference <= 0.05:
-        raise ValueError(
-            f"{path} is intact, but answers otherwise than when it was packaged: relative difference {difference:.3g}; "
-            "compare the versions of the packages in manifest.json with yours"
-        )
     return "as when it was packaged"

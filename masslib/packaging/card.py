@@ -31,7 +31,7 @@ def text(facts: Mapping[str, Any]) -> str:
         ],
         "How to use it": [
             _usage(list(facts["models"].values())[-1]["file"], model["input_shape"]),
-            "Inputs are float32 in the range of the training data. `manifest.json` says the same to programs, with the "
+            "Inputs are in the range of the training data. `manifest.json` says the same to programs, with the "
             "SHA-256 of every file.",
         ],
         "Made with": [_list(facts["packages"])],
@@ -40,12 +40,12 @@ def text(facts: Mapping[str, Any]) -> str:
     return f"# {facts['name']}\n\n{body}\n"
 
 
-def _usage(file: str, shape: Iterable[int | None]) -> str:
+def _usage(file: str, shape: Any) -> str:
     lines = [
         "import masslib",
         "",
         'masslib.verify(".")  # the checksums, and that every file answers as when it was packaged',
-        f'masslib.export.load("{file}").predict(x)  # x: {_shape(["n", *shape])}',
+        f'masslib.export.load("{file}").predict(x)  # x: {_rows(shape)}',
     ]
     return "\n".join(["```python", *lines, "```"])
 
@@ -89,6 +89,14 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def _shape(shape: Iterable[int | str | None]) -> str:
+def _shape(shape: Any) -> str:
+    """A shape in words; of several, each by its name."""
+    if isinstance(shape, Mapping):
+        return ", ".join(f"{name} {_shape(part)}" for name, part in shape.items())
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
     return f"({sizes})" if "," in sizes else f"({sizes},)"
+
+
+def _rows(shape: Any) -> str:
+    """The shape of some rows."""
+    return _shape({name: ["n", *part] for name, part in shape.items()} if isinstance(shape, Mapping) else ["n", *shape])

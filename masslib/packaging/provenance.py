@@ -8,9 +8,12 @@ import platform
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 import masslib
+from masslib._util.structures import flat, mapped, without_objects
+from masslib.graph import ends
 
 if TYPE_CHECKING:
     from masslib.data import Splits, Subset
@@ -30,11 +33,18 @@ def network(model: Any, compressed: Any) -> dict[str, Any]:
     """Shapes, weights, and the recipe of a `Compressed` model."""
     return {
         "name": model.name,
-        "input_shape": list(model.inputs[0].shape[1:]),
-        "output_shape": list(model.outputs[0].shape[1:]),
+        "input_shape": _shapes(ends.input_names(model), ends.inputs(model)),
+        "output_shape": _shapes(ends.output_names(model), ends.outputs(model)),
         "weights": model.count_params(),
         "recipe": [repr(step) for step in getattr(compressed, "steps", ())],
     }
+
+
+def _shapes(names: Any, tensors: Any) -> Any:
+    """The shape of a row; of several inputs or outputs by name."""
+    pairs = zip(keras.tree.flatten(names), keras.tree.flatten(tensors), strict=True)
+    shapes = {name: list(tensor.shape[1:]) for name, tensor in pairs}
+    return {name: shapes[name] for name in flat(names)} if isinstance(names, dict | list | tuple) else shapes[names]
 
 
 def data(splits: Splits) -> dict[str, Any]:
@@ -47,11 +57,11 @@ def data(splits: Splits) -> dict[str, Any]:
 
 
 def _checksum(part: Subset) -> str:
-    """SHA-256 of the float32 inputs and the labels, in their order."""
+    """SHA-256 of the inputs as a network gets them, the labels and the weights, in their order."""
     digest = hashlib.sha256()
     for start in range(0, len(part), 4096):
-        for array in part[start : start + 4096]:
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for array in flat(part[start : start + 4096]):
+            digest.update(np.ascontiguousarray(without_objects(array)).tobytes())
     return digest.hexdigest()
 
 
@@ -61,8 +71,11 @@ def compiled(model: Any) -> dict[str, Any]:
     if optimizer is None:
         return {}
     settings = {"class": type(optimizer).__name__, **_told(optimizer.get_config())}
-    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "__name__", type(model.loss).__name__)
-    return {"optimizer": settings, "loss": loss}
+    return {"optimizer": settings, "loss": mapped(_loss, model.loss)}
+
+
+def _loss(loss: Any) -> str:
+    return loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
 
 
 def _told(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,5 +2,6 @@
 
 from masslib.runtime.loading import load
 from masslib.runtime.predictor import Predictor
+from masslib.runtime.signature import Tensor
 
-__all__ = ["Predictor", "load"]
+__all__ = ["Predictor", "Tensor", "load"]

@@ -10,49 +10,48 @@ from typing import Any
 import numpy as np
 
 
-def only(items: Any, what: str, path: Path) -> Any:
-    """The one input or output of a file."""
-    if len(items) != 1:
-        raise ValueError(f"{path} has {len(items)} {what}; predict works on models with one")
-    return items[0]
-
-
 def sizes(shape: Sequence[Any]) -> tuple[int | None, ...]:
     """A shape with None for every open size, which runtimes write as -1 or as a name."""
     return tuple(int(size) if isinstance(size, int | np.integer) and size >= 0 else None for size in shape)
 
 
 def dtype_of(name: Any, what: str, path: Path) -> np.dtype:
-    """NumPy's type for what a file takes or answers; float32 for bfloat16, which NumPy does not have."""
+    """NumPy's type for what a file takes or answers: float32 for bfloat16, which NumPy lacks, object for strings."""
     if str(name) == "bfloat16":
         return np.dtype("float32")
     try:
-        dtype = np.dtype(name)
+        dtype = np.dtype("O" if str(name) == "string" else name)
     except TypeError:
-        dtype = np.dtype(object)
+        dtype = np.dtype("V")
+    if dtype.kind in "OSU":
+        return np.dtype(object)
     if dtype.kind not in "fiub":
-        raise ValueError(f"{path} {what} {name}; predict works on models of numbers")
+        raise ValueError(f"{path} {what} {name}; predict works on models of numbers, booleans and strings")
     return dtype
 
 
 def plain(dtype: np.dtype) -> np.dtype:
-    """Every type of floats is answered as float32."""
-    return np.dtype("float32") if dtype.kind == "f" else dtype
+    """Floats of half precision are answered as float32."""
+    return np.dtype("float32") if dtype == np.float16 else dtype
 
 
 def converted(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """An array of numbers in the type that a file takes; nothing but the fractions of floats may be rounded.
+    """An array in the type that a file takes; nothing but the fractions of floats may be rounded.
 
     Raises:
-        TypeError: If it does not hold numbers.
+        TypeError: If it does not hold numbers, or strings where these are wanted.
         ValueError: If a number becomes another one, or is NaN or infinite.
     """
+    if dtype.kind == "O":
+        if not (x.dtype.kind in "SU" or all(isinstance(value, str | bytes) for value in x.flat)):
+            raise TypeError(f"expected an array of strings, got dtype {x.dtype}")
+        return x.astype(object)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"expected an array of numbers, got dtype {x.dtype}")
     if x.dtype == dtype and dtype.kind != "f":
-        return np.ascontiguousarray(x)
+        return np.asarray(x, order="C")
     with np.errstate(invalid="ignore", over="ignore"):
-        changed = np.ascontiguousarray(x, dtype)
+        changed = np.asarray(x, dtype, order="C")
     if x.dtype.kind != "f" and not np.can_cast(x.dtype, dtype):
         _check_same(x, changed)
     if dtype.kind == "f":

@@ -7,19 +7,21 @@ from pathlib import Path
 
 from masslib._util.checks import check_counts
 from masslib.runtime.predictor import Predictor
+from masslib.runtime.unpacking import SUFFIX
 
 
 def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
     """Load an exported model, whatever its format, behind one `predict`.
 
     Args:
-        path: A `.tflite` file (run by LiteRT), an `.onnx` file (by ONNX Runtime, the extra `onnx`), the `.xml` file of
-            OpenVINO (the extra `openvino`), a `.keras` file, or the folder of a SavedModel; of a folder of numbered
-            versions, as TensorFlow Serving has them, the newest is taken.
+        path: A `.tflite` file (run by LiteRT), a `.packed` one (unpacked into memory and run by it, too), an `.onnx`
+            file (by ONNX Runtime, the extra `onnx`), the `.xml` file of OpenVINO (the extra `openvino`), a `.keras`
+            file, or the folder of a SavedModel; of a folder of numbered versions, as TensorFlow Serving has them, the
+            newest is taken.
         threads: CPU threads; `.keras` files and SavedModels use TensorFlow's own setting.
 
     Returns:
-        A `Predictor`, also usable as a context manager.
+        A `Predictor` of the default signature, also usable as a context manager; its `signatures` has the others.
 
     Raises:
         FileNotFoundError: If nothing lies at `path`.
@@ -44,7 +46,7 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
 
         path = _newest_version(path)
         return Predictor(path, SavedModel(path))
-    if path.suffix == ".tflite":
+    if path.suffix in (".tflite", SUFFIX):
         from masslib.runtime.litert import LiteRT
 
         return Predictor(path, LiteRT(path, threads))
@@ -64,7 +66,8 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
 
 
 _EXPECTED = (
-    "expected a .tflite file, a .keras file or the folder of a SavedModel, or with the extras .onnx or OpenVINO's .xml"
+    "expected a .tflite, .packed or .keras file or the folder of a SavedModel, or with the extras .onnx or "
+    "OpenVINO's .xml"
 )
 
 

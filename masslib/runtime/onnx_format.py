@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from masslib._util.extras import needed_by
-from masslib.runtime.arrays import dtype_of, only, plain, sizes
+from masslib.runtime.arrays import dtype_of, plain, sizes
+from masslib.runtime.signature import DEFAULT, SIGNATURES, Tensor, signature, stored
 from masslib.runtime.trial import check
 
 LABELS = "masslib_labels"
@@ -31,19 +33,30 @@ class ONNX:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3  # errors only
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        entry = only(self._session.get_inputs(), "inputs", path)
-        answer = only(self._session.get_outputs(), "outputs", path)
-        self._name, self.threads = entry.name, threads
-        self.batch, *shape = sizes(entry.shape)
-        self.input_shape, self.output_shape = tuple(shape), sizes(answer.shape)[1:]
-        self.dtype = dtype_of(_numpy_name(entry.type), "takes", path)
-        self.output_dtype = plain(dtype_of(_numpy_name(answer.type), "answers", path))
-        labels = self._session.get_modelmeta().custom_metadata_map.get(LABELS)
-        self.labels = json.loads(labels) if labels else None
+        self.threads = threads
+        facts = self._session.get_modelmeta().custom_metadata_map
+        self.labels = json.loads(facts[LABELS]) if facts.get(LABELS) else None
+        inputs = _tensors(self._session.get_inputs(), "takes", path)
+        outputs = _tensors(self._session.get_outputs(), "answers", path)
+        told = stored(facts.get(SIGNATURES), path)
+        name = next(iter(told), DEFAULT)
+        self.signatures = {name: signature(inputs, outputs, path, told.get(name))}
 
-    def run(self, x: np.ndarray) -> np.ndarray:
-        (answer,) = self._session.run(None, {self._name: x})
-        return answer.astype(self.output_dtype, copy=False)
+    def run(self, name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = self.signatures[name].outputs
+        answers = self._session.run(list(outputs), arrays)
+        return {
+            key: np.asarray(answer).astype(outputs[key].dtype, copy=False)
+            for key, answer in zip(outputs, answers, strict=True)
+        }
+
+
+def _tensors(ends: list[Any], what: str, path: Path) -> dict[str, Tensor]:
+    found = {}
+    for end in ends:
+        dtype = dtype_of(_numpy_name(end.type), what, path)
+        found[end.name] = Tensor(sizes(end.shape), plain(dtype) if what == "answers" else dtype)
+    return found
 
 
 def _numpy_name(kind: str) -> str:

@@ -10,7 +10,9 @@ import numpy as np
 
 from masslib._util import manifest
 from masslib._util.extras import needed_by
-from masslib.runtime.arrays import dtype_of, only, plain, sizes
+from masslib._util.structures import decoded, flat
+from masslib.runtime.arrays import dtype_of, plain, sizes
+from masslib.runtime.signature import DEFAULT, SIGNATURES, Tensor, signature, stored
 from masslib.runtime.trial import check
 
 INFO = "masslib"
@@ -43,12 +45,13 @@ class OpenVINO:
         info = _information(self._model)
         if "weights_sha256" in info and manifest.checksum(weights) != info["weights_sha256"]:
             raise ValueError(wrong)
-        entry, answer = only(self._model.inputs, "inputs", path), only(self._model.outputs, "outputs", path)
-        self.batch, *shape = _sizes(entry)
-        self.input_shape, self.output_shape, self.threads = tuple(shape), _sizes(answer)[1:], threads
-        self.dtype = dtype_of(entry.get_element_type().to_dtype(), "takes", path)
-        self.output_dtype = plain(dtype_of(answer.get_element_type().to_dtype(), "answers", path))
-        self._open = entry.partial_shape.is_dynamic
+        self.threads = threads
+        told = stored(info.get(SIGNATURES), path)
+        name = next(iter(told), DEFAULT)
+        inputs = _tensors(self._model.inputs, told, "inputs", path)
+        outputs = _tensors(self._model.outputs, told, "outputs", path)
+        self.signatures = {name: signature(inputs, outputs, path, told.get(name))}
+        self._open = any(end.partial_shape.is_dynamic for end in self._model.inputs)
         self.labels = json.loads(info["labels"]) if "labels" in info else None
         self._settings = {
             "INFERENCE_NUM_THREADS": threads,
@@ -56,23 +59,39 @@ class OpenVINO:
             # By itself OpenVINO computes in bfloat16 wherever the processor can.
             "INFERENCE_PRECISION_HINT": "bf16" if info.get("compute") == "bfloat16" else "f32",
         }
-        self._requests: dict[tuple[int, ...], Any] = {}
+        self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
 
-    def run(self, x: np.ndarray) -> np.ndarray:
-        request = self._request(x.shape)
-        request.set_input_tensor(self._tensor(x, shared_memory=True))
+    def run(self, name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        request = self._request({key: x.shape for key, x in arrays.items()})
+        for key, x in arrays.items():
+            request.set_tensor(key, self._tensor(x, shared_memory=x.ndim > 0))
         request.infer()
-        return request.get_output_tensor().data.astype(self.output_dtype)
+        return {
+            key: request.get_tensor(key).data.astype(tensor.dtype)
+            for key, tensor in self.signatures[name].outputs.items()
+        }
 
-    def _request(self, shape: tuple[int, ...]) -> Any:
-        if shape not in self._requests:
+    def _request(self, shapes: dict[str, tuple[int, ...]]) -> Any:
+        key = tuple(shapes.values())
+        if key not in self._requests:
             if self._open:
-                self._model.reshape(list(shape))
+                self._model.reshape({name: list(shape) for name, shape in shapes.items()})
             compiled = self._core.compile_model(self._model, "CPU", self._settings)
             while len(self._requests) >= _KEPT:
                 del self._requests[next(iter(self._requests))]
-            self._requests[shape] = compiled.create_infer_request()
-        return self._requests[shape]
+            self._requests[key] = compiled.create_infer_request()
+        return self._requests[key]
+
+
+def _tensors(ends: list[Any], told: dict[str, Any], side: str, path: Path) -> dict[str, Tensor]:
+    """Inputs or outputs, of whose names one is taken that the file tells of, for a tensor may be both."""
+    known = {name for entry in told.values() for name in flat(decoded(entry.get(side)))}
+    found: dict[str, Tensor] = {}
+    for end in ends:
+        names = sorted(end.get_names(), key=lambda name: (name not in known or name in found, name))
+        dtype = dtype_of(end.get_element_type().to_dtype(), "takes" if side == "inputs" else "answers", path)
+        found[names[0]] = Tensor(_sizes(end), plain(dtype) if side == "outputs" else dtype)
+    return found
 
 
 def _information(model: Any) -> dict[str, str]:

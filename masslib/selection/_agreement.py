@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from masslib.data.subset import class_numbers
-from masslib.evaluation.outputs import outputs_and_labels
+from masslib.evaluation.outputs import Source, pieces, source_of
 from masslib.evaluation.tasks import are_probabilities, class_indices, compiled_task
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def agreement(
         batch_size: Rows per batch of `predict`.
 
     Returns:
-        One row per file, below the row `"model"` of the model itself. Columns: `largest` and `mean` (absolute
+        One row per file, below the row `"model"` of the model itself; of several outputs one per `(file, output)`.
+            Columns: `largest` and `mean` (absolute
         difference of the outputs to those of the model), `top1_agreement` (fraction of rows with the same most
         probable class) and `accuracy` (fraction of rows with the right one). The last two are NaN where the labels are
         no classes.
@@ -56,29 +57,66 @@ def agreement(
     """
     if not files or _MODEL in files:
         raise ValueError(f"files={list(files)}: expected at least one, none of them named {_MODEL!r}")
-    expected, y, _ = outputs_and_labels(model, data, batch_size)
-    task = compiled_task(model)
-    classes = class_numbers(y) is not None if task == "auto" else task in ("binary", "multiclass")
-    labels = class_indices(y, max(expected.shape[1], 2)) if classes else None
-    threshold = 0.5 if are_probabilities(expected) else 0.0
-    rows = {_MODEL: _row(expected, expected, labels, threshold)}
-    for name, file in files.items():
-        found, _, _ = outputs_and_labels(file, data, batch_size)
-        if found.shape != expected.shape:
-            raise ValueError(f"{name!r} answers with shape {found.shape[1:]}, the model with {expected.shape[1:]}")
-        rows[name] = _row(found, expected, labels, threshold)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["largest", "mean", "top1_agreement", "accuracy"])
+    source = source_of(data)
+    expected, labels = _answers(model, source, batch_size)
+    tasks = compiled_task(model)
+    judged = {
+        name: _Judged(answer, labels.get(name), tasks if isinstance(tasks, str) else tasks.get(name, "auto"))
+        for name, answer in expected.items()
+    }
+    rows = {(_MODEL, name): it.row(it.expected) for name, it in judged.items()}
+    for file_name, file in files.items():
+        found = _aligned(file_name, _answers(file, source, batch_size)[0], expected)
+        rows |= {(file_name, name): it.row(found[name]) for name, it in judged.items()}
+    columns = ["largest", "mean", "top1_agreement", "accuracy"]
+    table = pd.DataFrame(list(rows.values()), pd.MultiIndex.from_tuples(rows, names=["file", "output"]), columns)
+    return table if len(judged) > 1 else table.droplevel("output").rename_axis(None)
 
 
-def _row(found: np.ndarray, expected: np.ndarray, labels: np.ndarray | None, threshold: float) -> tuple[float, ...]:
-    difference = np.abs(found - expected)
-    size = float(difference.max()), float(difference.mean())
-    if labels is None:
-        return (*size, float("nan"), float("nan"))
-    top = _top1(found, threshold)
-    return (*size, float((top == _top1(expected, threshold)).mean()), float((top == labels).mean()))
+def _answers(model: Any, source: Source, batch_size: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The outputs of all rows and the labels, each by the name of the output."""
+    parts = list(pieces(model, source, batch_size))
+    return {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}, parts[0].y
 
 
-def _top1(outputs: np.ndarray, threshold: float) -> np.ndarray:
-    """The most probable class of each row; a single output above the threshold is class 1."""
-    return outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > threshold).astype(int)
+def _aligned(file: str, found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs of a file under the names that they have in the model."""
+    if set(found) != set(expected) and len(found) == len(expected):
+        found = dict(zip(expected, found.values(), strict=True))
+    for name, answer in expected.items():
+        if name not in found:
+            raise ValueError(f"{file!r} answers {', '.join(found)}, the model {', '.join(expected)}")
+        if found[name].shape != answer.shape:
+            which = f" for output {name!r}" if name else ""
+            raise ValueError(
+                f"{file!r} answers with shape {found[name].shape[1:]}{which}, the model with {answer.shape[1:]}"
+            )
+    return found
+
+
+class _Judged:
+    """What a model answers in one output, and the classes that would be right."""
+
+    def __init__(self, expected: np.ndarray, y: np.ndarray | None, task: str):
+        self.expected = expected
+        self._threshold = 0.5 if are_probabilities(expected) else 0.0
+        classes = class_numbers(y) is not None if task == "auto" else task in ("binary", "multiclass")
+        fits = y is not None and expected.ndim <= 2
+        self._columns = expected.reshape(len(expected), -1).shape[1]
+        self._labels = class_indices(y, max(self._columns, 2)) if classes and fits else None
+
+    def row(self, found: np.ndarray) -> tuple[float, ...]:
+        """The figures of a file that answers so."""
+        difference = np.abs(found - self.expected)
+        size = float(difference.max()), float(difference.mean())
+        if self._labels is None:
+            return (*size, float("nan"), float("nan"))
+        top = self._top1(found)
+        agreed = float((top == self._top1(self.expected)).mean())
+        return (*size, agreed, float((top == self._labels).mean()))
+
+    def _top1(self, outputs: np.ndarray) -> np.ndarray:
+        """The most probable class of each row; a single output above the threshold is class 1."""
+        if self._columns > 1:
+            return outputs.argmax(axis=1)
+        return (outputs.reshape(-1) > self._threshold).astype(int)

@@ -23,6 +23,7 @@ from masslib.compression import Quantize, compress
 from masslib.evaluation.tasks import compiled_options
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
+from masslib.export._packed import packed
 from masslib.export._tflite import tflite
 from masslib.selection.judging import quality
 from masslib.selection.metric import Metric, Score
@@ -39,6 +40,9 @@ _CANDIDATES: dict[str, tuple[str, Callable, str, tuple[str, ...]]] = {
     BASELINE: ("float32", tflite, ".tflite", ()),
     "LiteRT dynamic": ("dynamic", tflite, ".tflite", ()),
     "LiteRT int8": ("int8", tflite, ".tflite", ()),
+    "packed float32": ("float32", packed, ".packed", ()),
+    "packed dynamic": ("dynamic", packed, ".packed", ()),
+    "packed int8": ("int8", packed, ".packed", ()),
     "ONNX float32": ("float32", onnx, ".onnx", _ONNX),
     "ONNX int8": ("int8", onnx, ".onnx", _ONNX),
     "OpenVINO float32": ("float32", openvino, ".xml", ("openvino",)),
@@ -103,8 +107,9 @@ def fastest(
 
     Which format is the fastest depends on the network and on the processor, so it is measured and not guessed. The
     candidates are LiteRT in float32, dynamic and int8, ONNX in float32 and int8 (the extra `onnx`), and OpenVINO in
-    float32, bfloat16 and int8 (the extra `openvino`). Their calls take turns. A file that is slower than LiteRT in
-    float32, or loses too much of the metric, is never picked.
+    float32, bfloat16 and int8 (the extra `openvino`); where size is what counts, also the files of LiteRT packed (see
+    `masslib.export.packed`). Their calls take turns. A file that is slower than LiteRT in float32, or loses too much of
+    the metric, is never picked.
 
     Args:
         model: A trained Keras 3 model.
@@ -117,7 +122,7 @@ def fastest(
             `masslib.selection.Metric`.
         batch_size: Rows per timed call.
         threads: CPU threads of every runtime.
-        seed: Seed of the choice of calibration rows and of the timed batch.
+        seed: Seed of the choice of calibration rows.
         verbose: Whether to show progress.
 
     Returns:
@@ -142,12 +147,12 @@ def fastest(
         raise ValueError(f"max_drop={max_drop!r}: expected a fraction from 0 to 1, 0.001 being a tenth of a point")
     place = Path(folder or tempfile.mkdtemp())
     try:
-        files, skipped = _write(model, splits, place, seed, verbose)
+        files, skipped = _write(model, splits, place, objective, seed, verbose)
         scores = {
             name: metric.score(path, splits.valid, told)
             for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose)
         }
-        table = _measure(files, metric, scores, batch_size, threads, seed)
+        table = _measure(files, metric, scores, splits.valid[:batch_size][0], batch_size, threads)
         name = judge(table, _OBJECTIVES[objective], max_drop, metric)
         test = {key: metric.score(files[key], splits.test, told) for key in (BASELINE, name)}
     except BaseException:
@@ -161,20 +166,22 @@ def fastest(
 
 
 def _write(
-    model: keras.Model, splits: Splits, folder: Path, seed: int, verbose: bool
+    model: keras.Model, splits: Splits, folder: Path, objective: str, seed: int, verbose: bool
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """The files by name, and why others were not made."""
     files: dict[str, Path] = {}
     skipped: dict[str, str] = {}
+    # What is packed is as fast as what is not.
+    candidates = {name: how for name, how in _CANDIDATES.items() if how[1] is not packed or objective == "size"}
     for name, (precision, write, suffix, packages) in bar(
-        _CANDIDATES.items(), title="export", unit="file", visible=verbose
+        candidates.items(), title="export", unit="file", visible=verbose
     ):
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         if missing:
             skipped[name] = f"{missing[0]} is not installed: {extras.command(*missing)}"
             continue
         options: dict[str, Any] = {"example_inputs": splits.valid[:_EXAMPLES][0]}
-        if write is tflite:
+        if write in (tflite, packed):
             options["batch_size"] = "auto"
         if precision == "bfloat16":
             options["compute"] = "bfloat16"
@@ -190,9 +197,9 @@ def _write(
 
 
 def _measure(
-    files: dict[str, Path], metric: Metric, scores: dict[str, Score], batch_size: int, threads: int, seed: int
+    files: dict[str, Path], metric: Metric, scores: dict[str, Score], rows: Any, batch_size: int, threads: int
 ) -> pd.DataFrame:
-    timed = measure.latencies(files, batch_size=batch_size, threads=threads, runs=400, seed=seed)
+    timed = measure.latencies(files, batch_size=batch_size, threads=threads, runs=400, example_inputs=rows)
     return pd.DataFrame(
         {
             "median_ms": [timed[name].median_ms for name in files],

@@ -40,14 +40,14 @@ class Epoch:
 
     def run(self) -> dict[str, Any]:
         """Train to the end of the epoch, or until the training is to stop; return the logs. Collective."""
-        model, journal, steps = self.model, self.journal, self.source.steps
+        model, journal, steps = self.model, self.journal, self.source.steps_in(self.journal.epoch)
         logs: dict[str, Any] = {}
         if journal.step == 0:
             model.reset_metrics()
         iterator = self.source.start(journal.epoch, journal.step)
         number = journal.step
         while steps is None or journal.step < steps:
-            count = self._count()
+            count = self._count(steps)
             self.watchers.on_train_batch_begin(number)
             start = time.monotonic()
             made, result = self.run_steps(iterator, count)
@@ -65,6 +65,7 @@ class Epoch:
             self._agree(made, time.monotonic() - start)
             if model.stop_training:  # asked here alone, as in Keras, where all workers have agreed on it
                 break
+        self.source.end(journal.epoch, journal.step, stopped=model.stop_training)
         journal.check_progress(model.stop_training)
         journal.average()
         if model.loss is None:  # what train_step returned is all there is
@@ -88,12 +89,12 @@ class Epoch:
             self.journal.wait()
             raise SystemExit(TERMINATED)
 
-    def _count(self) -> int:
+    def _count(self, steps: int | None) -> int:
         """How many steps the next call runs: not beyond the epoch, nor beyond the next checkpoint."""
-        if self.source.steps is None:
+        if steps is None:
             count = min(self.model.steps_per_execution, self._in_time)
         else:
-            count = min(self.per_call, self._in_time, self.source.steps - self.journal.step)
+            count = min(self.per_call, self._in_time, steps - self.journal.step)
         return min(count, self.save_every - self.journal.total % self.save_every) if self.save_every else count
 
     def _last(self, *, at_the_end: bool) -> int:

@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import functools
-import math
 import os
-from collections.abc import Mapping, Sequence
-from numbers import Integral
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from masslib._util import kernels
-from masslib._util.quiet import quiet_logger
 from masslib.data import Subset
-from masslib.graph.checks import check_keras_3
-from masslib.train import parameter_server
-from masslib.train.alike import check_alike, check_learning_rate
-from masslib.train.epoch import Epoch, steps_per_call
-from masslib.train.feed import feed, validation_batches
-from masslib.train.keeper import keeper
-from masslib.train.replicas import Replicas, all_reduce
-from masslib.train.resume import Journal
-from masslib.train.shared_memory import shared_memory
-from masslib.train.state import State, check_complete
-from masslib.train.step import train_function
-from masslib.train.validation import Evaluator
-from masslib.train.variables import Variables
-from masslib.train.workers import Termination, gone_workers_named, on_this_worker
+from masslib.train.feed import feed
+from masslib.train.given import default_batch_size, given, parted
+from masslib.train.held_out import validation
+from masslib.train.replicas import Replicas
+from masslib.train.settings import Settings
+from masslib.train.training import check_strategy, train, watching
 
 
 def fit(
     model: keras.Model,
-    x: Subset | tf.data.Dataset | Any,
+    x: Subset | tf.data.Dataset | keras.utils.PyDataset | Any,
     y: Any = None,
     *,
-    batch_size: int = 32,
+    sample_weight: Any = None,
+    batch_size: int | None = None,
     epochs: int = 1,
     verbose: str | int = "auto",
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
-    validation_data: Subset | tf.data.Dataset | tuple | None = None,
+    validation_split: float = 0.0,
+    validation_data: Subset | tf.data.Dataset | tuple | Any = None,
     shuffle: bool = True,
     class_weight: Mapping[int, float] | None = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int | Collection[int] = 1,
     seed: int = 0,
     augment: keras.layers.Layer | None = None,
     accumulate: int = 1,
@@ -76,19 +69,33 @@ def fit(
 
     Args:
         model: A compiled Keras 3 model, made in the scope of the strategy it is to be trained under.
-        x: A `Subset`; an array `(n, ...)`, or a dict, list or tuple of arrays, handed over as Keras does; or a batched
-            `tf.data.Dataset` of `x`, `(x, y)` or `(x, y, sample_weight)`, ragged and sparse tensors included. Several
-            replicas leave out the rows of its batches that they cannot divide evenly; a batch with fewer rows than
-            replicas is computed by each of them.
+        x: A `Subset`; an array `(n, ...)`, or a dict, list or tuple of arrays, handed over as Keras does; or batches of
+            `x`, `(x, y)` or `(x, y, sample_weight)`: a `tf.data.Dataset`, ragged and sparse tensors included, a
+            `keras.utils.PyDataset`, a generator, or another object that can be iterated over once per epoch, such as a
+            PyTorch `DataLoader`. Several replicas leave out the rows of such batches that they cannot divide evenly; a
+            batch with fewer rows than replicas is computed by each of them. Generators and loaders cannot be begun in
+            their middle, and need not give the same batches in every process, so they train on one worker only and
+            without `checkpoint`. A generator that ends before the last epoch ends the training.
         y: Labels `(n, ...)` when `x` is arrays, or a dict, list or tuple of them; None for a model that needs none.
+        sample_weight: Weights of the rows `(n,)`, or of their time steps `(n, t)`, when `x` is arrays. For several
+            outputs the same for all of them, or one array for each.
         batch_size: The global batch: rows per training step, over all replicas; it must be divisible by them. It never
-            changes the learning rate. Ignored for a `tf.data.Dataset`.
-        epochs: Passes over the data.
+            changes the learning rate. 32 by default, or what `steps_per_epoch` makes of the rows. Ignored for batches.
+        epochs: Passes over the data, counted from the first, so that `epochs - initial_epoch` are made.
         verbose: 0 is silent, 1 (and `"auto"`) a progress bar, 2 one line per epoch.
         callbacks: A Keras callback, or a list of them.
-        validation_data: What to evaluate on after each epoch: a `Subset`, a pair of arrays, or a dataset.
-        shuffle: Whether each epoch has its own order of the rows, drawn from `seed`.
-        class_weight: Class -> weight of its rows in the loss; 1 for those it does not name.
+        validation_split: Part of the rows, the last ones, to evaluate on in place of `validation_data`.
+        validation_data: What to evaluate on after each epoch: a tuple of arrays, `(x, y)` or `(x, y, sample_weight)`, a
+            `Subset`, or batches as for `x`. Of a generator the first `validation_steps` batches are kept in memory.
+        shuffle: Whether each epoch has its own order of the rows, drawn from `seed`; of a `PyDataset`, of the batches.
+        class_weight: Class -> weight of its rows in the loss; 1 for those it does not name. For one output; `y` has the
+            numbers of the classes, or is one-hot in its last axis.
+        initial_epoch: The epoch to begin with; that of a checkpoint comes first.
+        steps_per_epoch: Batches per epoch; the next one goes on where it ended. Where the data ends, the epoch ends as
+            well. Data without an end needs it.
+        validation_steps: Batches to evaluate on, the first ones each time; all by default.
+        validation_batch_size: Rows per step of the evaluation; `batch_size` by default.
+        validation_freq: Evaluate after every so many epochs, or after those listed, counted from 1.
         seed: Seed of the order and of `augment`; the same seed gives the same batches on any number of replicas.
         augment: A Keras preprocessing layer applied to the training images, see `Subset.batches`.
         accumulate: Compute every global batch in so many parts, one after another: the same result in less memory,
@@ -130,159 +137,40 @@ def fit(
         >>> sorted(history.history), len(history.history["loss"])
         (['accuracy', 'loss'], 2)
     """
-    _check(
-        model, epochs=epochs, verbose=verbose, accumulate=accumulate, wire=wire, on_nan=on_nan, save_every=save_every
+    settings = Settings(
+        batch_size=batch_size,
+        epochs=epochs,
+        verbose=verbose,
+        shuffle=shuffle,
+        initial_epoch=initial_epoch,
+        steps_per_epoch=steps_per_epoch,
+        validation_split=validation_split,
+        validation_steps=validation_steps,
+        validation_batch_size=validation_batch_size,
+        validation_freq=validation_freq,
+        seed=seed,
+        accumulate=accumulate,
+        wire=wire,
+        fused=fused,
+        on_nan=on_nan,
+        checkpoint=checkpoint,
+        save_every=save_every,
+        keep=keep,
+        resume=resume,
     )
-    if on_nan == "restore" and checkpoint is None:
-        raise ValueError("on_nan='restore' needs checkpoints; pass checkpoint=folder")
-    if checkpoint is not None:
-        check_complete(model)
+    settings.check(model)
     kernels.warn_if_off()
     replicas = Replicas(model.distribute_strategy)
-    if replicas.local > 1 and tf.distribute.has_strategy():
-        raise ValueError(
-            "fit was called inside of strategy.scope(); build and compile the model there, and fit after it"
-        )
-    if replicas.count > 1 and not _is_made_under(replicas.strategy, model.optimizer):
-        raise ValueError(
-            f"the {type(model.optimizer).__name__} optimizer was made outside of strategy.scope(); make it there, and "
-            "compile the model with it"
-        )
-    served = parameter_server.serves(model)
-    if served:
-        parameter_server.check(model, accumulate=accumulate, wire=wire)
-    verbose = (1 if verbose == "auto" else verbose) if replicas.is_chief else 0
-    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
-    callbacks = on_this_worker(callbacks, replicas)
-    source = feed(
-        x,
-        y,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        epochs=epochs,
-        replicas=replicas,
-        accumulate=accumulate,
-        class_weight=class_weight,
-        augment=augment,
-    )
-    validation = validation_batches(validation_data, batch_size)
-    variables = Variables(model, source, replicas, complete=checkpoint is not None)
-    variables.make_weights()
-    watchers = keras.callbacks.CallbackList(
-        callbacks,
-        add_history=True,
-        add_progbar=verbose != 0,
-        model=model,
-        verbose=verbose,
-        epochs=epochs,
-        steps=source.steps,
-    )
-    settings = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle, "rows": source.rows}
-    alike = {"accumulate": accumulate, "wire": wire, "on_nan": on_nan, "save_every": save_every, "epochs": epochs}
-    alike |= {"checkpoint": checkpoint is not None, "validation_data": validation is not None, "steps": source.steps}
-    alike |= {"fused": fused, "run_eagerly": model.run_eagerly, "jit_compile": model.jit_compile}
-    alike |= {"class_weight": class_weight, "augment": augment}
-    with gone_workers_named(replicas):
-        check_alike(model, settings | alike, callbacks, replicas)
-    with (
-        gone_workers_named(replicas),
-        _quiet(model),
-        keeper(checkpoint, replicas, keep=keep, resume=resume) as kept,
-        Termination(replicas) as termination,
-        shared_memory(replicas, _bytes(model), wanted=wire == "auto" and not model.jit_compile) as shared,
-    ):
-        variables.make_others(batch_size)
-        journal = Journal(model, State(model, replicas), kept, settings)
-        if served:
-            epoch = parameter_server.ServedEpoch(model, source, watchers, journal, save_every, on_nan)
-            evaluator = parameter_server.ServedEvaluator(model, epoch.crew)
-        else:
-            reduce = functools.partial(all_reduce, wire=wire, shared=shared)
-            known = source.steps is not None
-            run_steps = train_function(
-                model,
-                reduce,
-                replicas,
-                accumulate=accumulate,
-                known_length=known,
-                is_sharded=source.is_sharded,
-                fused=fused,
-            )
-            # A callback of one worker alone that looks at every batch lets all of them run one step at a time.
-            most = replicas.least(steps_per_call(model, callbacks))
-            epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, most, save_every, on_nan)
-            evaluator = Evaluator(model, replicas)
-        _train(model, epoch, evaluator, validation, watchers, journal, epochs, replicas)
+    check_strategy(model, replicas, settings)
+    settings = settings.capped()
+    data = given(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=seed)
+    if validation_split and validation_data is None:
+        data, validation_data = parted(data, validation_split)
+    settings = replace(settings, batch_size=batch_size or default_batch_size(data, settings, replicas))
+    source = feed(data, settings, replicas, class_weight=class_weight, augment=augment)
+    valid = validation(validation_data, settings, replicas)
+    watchers = watching(model, callbacks, settings, replicas, steps=source.steps)
+    told = {"class_weight": class_weight, "augment": augment, "sample_weight": sample_weight is not None}
+    told |= {"validation_data": valid is not None}
+    train(model, source, valid, watchers, settings, replicas, told)
     return model.history
-
-
-def _train(
-    model: keras.Model,
-    epoch: Epoch | parameter_server.ServedEpoch,
-    evaluator: Evaluator | parameter_server.ServedEvaluator,
-    validation: tf.data.Dataset | None,
-    watchers: keras.callbacks.CallbackList,
-    journal: Journal,
-    epochs: int,
-    replicas: Replicas,
-) -> None:
-    model.stop_training = False
-    watchers.on_train_begin()
-    logs: dict[str, Any] = {}
-    ended = not journal.resume()
-    model.stop_training = ended
-    while journal.epoch < epochs and not model.stop_training:
-        watchers.on_epoch_begin(journal.epoch)
-        check_learning_rate(model, replicas)
-        logs = epoch.run()
-        if validation is not None:
-            logs |= {f"val_{name}": value for name, value in evaluator.run(validation, watchers).items()}
-        watchers.on_epoch_end(journal.epoch, logs)
-        (model.stop_training,), _ = replicas.agree(bool(model.stop_training))
-        journal.end_epoch()
-    if not ended and model.optimizer is not None:  # a finished run has them already
-        model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages of use_ema
-    watchers.on_train_end(logs)
-    if logs and model.stop_training:
-        journal.save(stopped=True)
-
-
-def _is_made_under(strategy: tf.distribute.Strategy, optimizer: keras.optimizers.Optimizer | None) -> bool:
-    return optimizer is None or strategy.extended.variable_created_in_scope(optimizer.iterations.value)
-
-
-def _quiet(model: keras.Model) -> contextlib.AbstractContextManager[None]:
-    """Silence TensorFlow's logger under a strategy, which would tell of every collective; in a notebook on stdout."""
-    default = model.distribute_strategy is tf.distribute.get_strategy()
-    return contextlib.nullcontext() if default else quiet_logger()
-
-
-def _bytes(model: keras.Model) -> int:
-    """Bytes of the largest array to sum: the gradients of the variables of one dtype are summed at a time."""
-    sizes: dict[str, int] = collections.Counter()
-    for variable in model.trainable_variables:
-        sizes[variable.dtype] += math.prod(variable.shape) * np.dtype(variable.dtype).itemsize
-    return max(sizes.values(), default=0)
-
-
-def _check(model: Any, *, epochs: Any, verbose: Any, accumulate: Any, wire: Any, on_nan: Any, save_every: Any) -> None:
-    check_keras_3(model)
-    if not model.compiled:
-        raise ValueError(f"model {model.name!r} is not compiled; call model.compile(optimizer=..., loss=...)")
-    for name, value in {"epochs": epochs, "accumulate": accumulate, "save_every": save_every}.items():
-        optional = name == "save_every" and value is None
-        if not optional and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"{name}={value!r}: expected a positive integer")
-    if verbose not in ("auto", 0, 1, 2):
-        raise ValueError(f"verbose={verbose!r}: expected 'auto', 0, 1 or 2")
-    if wire not in ("auto", "float32", "float16"):
-        raise ValueError(f"wire={wire!r}: expected 'auto', 'float32' or 'float16'")
-    if on_nan not in ("stop", "restore", "ignore"):
-        raise ValueError(f"on_nan={on_nan!r}: expected 'stop', 'restore' or 'ignore'")
-    losses = keras.tree.flatten(model.loss)
-    if accumulate != 1 and any(getattr(loss, "reduction", None) == "sum" for loss in losses):
-        raise ValueError(
-            f"accumulate={accumulate} takes the mean over its parts, and a loss of {model.name!r} is a sum; compile it "
-            "with reduction='sum_over_batch_size'"
-        )

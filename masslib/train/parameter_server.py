@@ -41,7 +41,7 @@ class ServedEpoch:
 
     def run(self) -> dict[str, Any]:
         """Train to the end of the epoch, or until the training is to stop; return the logs."""
-        journal, steps = self.journal, self.source.steps
+        journal, steps = self.journal, self.source.steps_in(self.journal.epoch)
         judge = _Judge(self.model)
         batches = iter(self.source.start(journal.epoch, journal.step))
         while not self.model.stop_training:
@@ -49,7 +49,7 @@ class ServedEpoch:
             count = _TOGETHER if steps is None else min(_TOGETHER, steps - journal.step)
             if self.save_every:
                 count = min(count, self.save_every - journal.total % self.save_every)
-            made = judge.take(self.crew.run(self.crew.train, islice(batches, count)))
+            made = count and judge.take(self.crew.run(self.crew.train, islice(batches, count)))
             if not made:
                 break
             journal.advance(made)
@@ -59,6 +59,7 @@ class ServedEpoch:
                 self.model.stop_training = True
             elif self.save_every and journal.total % self.save_every == 0 and journal.step != steps:
                 journal.save()
+        self.source.end(journal.epoch, journal.step, stopped=self.model.stop_training)
         journal.check_progress(self.model.stop_training)
         return judge.logs()
 

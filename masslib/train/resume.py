@@ -24,8 +24,15 @@ class Journal:
         total: Steps made since the beginning.
     """
 
-    def __init__(self, model: keras.Model, state: State, keeper: Keeper | None, settings: Mapping[str, Any]):
-        self.epoch = self.step = self.total = 0
+    def __init__(
+        self,
+        model: keras.Model,
+        state: State,
+        keeper: Keeper | None,
+        settings: Mapping[str, Any],
+        initial_epoch: int = 0,
+    ):
+        self.epoch, self.step, self.total = initial_epoch, 0, 0
         self._model, self._state, self._keeper = model, state, keeper
         self._settings = dict(settings)
         self._spoilt = False
@@ -54,7 +61,8 @@ class Journal:
         self._state.write(arrays)
         self.epoch, self.step, self.total = about["epoch"], about["step"], about["total"]
         self._model.history.history.update(about["history"])
-        self._model.history.epoch[:] = range(self.epoch)
+        told = max(map(len, about["history"].values()), default=0)
+        self._model.history.epoch[:] = range(self.epoch - told, self.epoch)
         return not about["stopped"]
 
     def advance(self, steps: int) -> None:

@@ -10,7 +10,7 @@ import keras
 
 from masslib.compression.finetune import Rebuilding, Tuner
 from masslib.graph.calls import calls
-from masslib.graph.compiled import compile_config, own_losses
+from masslib.graph.compiled import compile_alike, compile_config, per_output
 from masslib.graph.copying import copied
 
 
@@ -23,6 +23,9 @@ class Distill(Rebuilding):
     `keras.distillation`). The temperature divides the logits, also where a model ends in a softmax: there they are
     the logarithms of its probabilities. A single sigmoid counts as two classes.
 
+    Of several outputs each is learned with its weight in the loss; those that are no probabilities of classes are to
+    be the teacher's, value by value. Weights of rows count for the labels alone.
+
     Named layers of the student can learn from layers of the teacher, too. Outputs of the same shape are compared
     value by value (Romero et al., "FitNets", 2015); images of the same size with another number of channels by where
     they are active (Zagoruyko and Komodakis, "Paying more attention to attention", 2017).
@@ -33,7 +36,8 @@ class Distill(Rebuilding):
 
     Args:
         student: A Keras 3 model with inputs and outputs like those of the model that is compressed, trained or not; it
-            is not changed. Or a function without arguments that builds it, in the scope of the model's strategy.
+            is not changed. Several inputs have the names of the model's, outputs may have others. Or a function without
+            arguments that builds it, in the scope of the model's strategy.
         temperature: What the logits are divided by, above 0; 1 leaves the probabilities as they are.
         alpha: Weight of the teacher's answers and features, above 0 and up to 1; the labels have the rest.
         features: Name of a layer of the teacher -> name of the layer of the student that is to be like it.
@@ -79,22 +83,20 @@ class Distill(Rebuilding):
         """Return the trained student; no layer is left alone."""
         from masslib.compression.steps import distillation_losses as losses
 
-        settings = compile_config(tuner.model, self.learning_rate)
-        with model.distribute_strategy.scope(), own_losses(tuner.model):
+        with model.distribute_strategy.scope():
             student = self._built()
-            activation = self._activation(model, student, settings["loss"])
-            teachings = [losses.SoftTargets(activation, self.temperature)]
+            weights, teachings = self._answers(model, student, tuner.model)
             teachings += [losses.Features(*names) for names in (self.features or {}).items()]
+            weights += [1.0] * len(self.features or {})
+            compile_alike(student, tuner.model, self.learning_rate)
             # It freezes its teacher.
-            distiller = keras.distillation.Distiller(
-                copied(model), student, teachings, student_loss_weight=1 - self.alpha
-            )
-            compiled = keras.saving.deserialize_keras_object(settings)
-            distiller.compile(compiled["optimizer"], losses.Labels(compiled["loss"]))
+            distiller = losses.Distiller(copied(model), student, teachings, weights, student_loss_weight=1 - self.alpha)
+            settings = compile_config(tuner.model, self.learning_rate)
+            distiller.compile(keras.saving.deserialize_keras_object(settings["optimizer"]), student.loss)
         tuner.run(distiller, self)
-        with model.distribute_strategy.scope(), own_losses(tuner.model):
+        with model.distribute_strategy.scope():
             # Made anew, for Keras takes a LossScaleOptimizer's settings apart.
-            student.compile_from_config(compile_config(tuner.model, self.learning_rate))
+            compile_alike(student, tuner.model, self.learning_rate)
         return student, {}
 
     def _built(self) -> keras.Model:
@@ -106,29 +108,44 @@ class Distill(Rebuilding):
             raise TypeError(f"{self!r}: the function returned {student!r}, expected a Keras 3 model")
         return student
 
-    def _activation(self, model: keras.Model, student: keras.Model, loss: Any) -> str:
-        """Return the activation that both end in; `"linear"` means that they return logits.
+    def _answers(
+        self, model: keras.Model, student: keras.Model, compiled: keras.Model
+    ) -> tuple[list[float], list[keras.distillation.DistillationLoss]]:
+        """Return what the student learns of each output of the model, and the weights of the outputs.
 
         Raises:
-            ValueError: If they do not fit together, or there are no probabilities.
+            ValueError: If the two do not fit together, or no output has probabilities.
         """
+        from masslib.compression.steps import distillation_losses as losses
+
         ends = [_ends(one) for one in (student, model)]
         if ends[0] != ends[1]:
             raise ValueError(f"{self!r}: the student maps {ends[0]}, the model {ends[1]}; expected them to be alike")
-        found = [_last_activation(one) for one in (student, model)]
-        if found[0] != found[1]:
-            raise ValueError(
-                f"{self!r}: the student ends in the activation {found[0]!r}, the model in {found[1]!r}; expected the "
-                "same, because the loss is the same"
+        config = compile_config(compiled)
+        weights = [1.0 if it is None else float(it) for it in per_output(config["loss_weights"], compiled)]
+        found = list(zip(_last_activations(student), _last_activations(model), strict=True))
+        teachings: list[Any] = []
+        for index, ((of_student, of_model), loss) in enumerate(
+            zip(found, per_output(config["loss"], compiled), strict=True)
+        ):
+            if of_student != of_model:
+                raise ValueError(
+                    f"{self!r}: the student ends in the activation {of_student!r}, the model in {of_model!r}; expected "
+                    "the same, because the loss is the same"
+                )
+            settings = loss.get("config") if isinstance(loss, dict) else None  # a name for a function
+            logits = isinstance(settings, dict) and settings.get("from_logits", False)
+            classes = of_model in (("linear",) if logits else ("softmax", "sigmoid"))
+            teachings.append(
+                losses.SoftTargets(of_model, self.temperature, index) if classes else losses.SameAnswers(index)
             )
-        config = loss.get("config") if isinstance(loss, dict) else None  # a name for a function
-        logits = isinstance(config, dict) and config.get("from_logits", False)
-        if len(model.outputs) > 1 or found[0] not in (("linear",) if logits else ("softmax", "sigmoid")):
+        if not any(isinstance(it, losses.SoftTargets) for it in teachings):
             raise ValueError(
-                f"{self!r} learns from the probabilities of classes; expected one output that ends in a softmax or "
-                f"sigmoid, or a loss with from_logits=True, got {len(model.outputs)} with the activation {found[0]!r}"
+                f"{self!r} learns from the probabilities of classes; expected an output that ends in a softmax or "
+                f"sigmoid, or a loss with from_logits=True, got {len(found)} with the activation "
+                f"{', '.join(repr(it) for _, it in found)}"
             )
-        return found[0]
+        return weights, teachings
 
     def settings(self) -> dict[str, Any]:
         """Return the settings in a form that JSON can hold, the student as its architecture."""
@@ -143,13 +160,18 @@ class Distill(Rebuilding):
 
 
 def _ends(model: keras.Model) -> str:
-    inputs, outputs = (", ".join(str(tensor.shape) for tensor in side) for side in (model.inputs, model.outputs))
-    return f"{inputs} to {outputs}"
+    several = len(model.inputs) > 1
+    inputs = ", ".join(f"{tensor.name} {tensor.shape}" if several else str(tensor.shape) for tensor in model.inputs)
+    return f"{inputs} to {', '.join(str(tensor.shape) for tensor in model.outputs)}"
 
 
-def _last_activation(model: keras.Model) -> str:
+def _last_activations(model: keras.Model) -> list[str]:
+    """Return the activation that each output comes from; `"linear"` means that it holds logits or quantities."""
     _, found, outputs = calls(model)
-    last = next(call.layer for call in found if any(tensor is outputs[0] for tensor in call.outputs))
-    if type(last).__name__ == "Softmax":
-        return "softmax"
-    return getattr(getattr(last, "activation", None), "__name__", "linear")
+    last = [next(call.layer for call in found if any(it is tensor for it in call.outputs)) for tensor in outputs]
+    return [
+        "softmax"
+        if type(layer).__name__ == "Softmax"
+        else getattr(getattr(layer, "activation", None), "__name__", "linear")
+        for layer in last
+    ]

@@ -10,16 +10,33 @@ import keras
 _LEAST = 1e-30
 
 
+class Distiller(keras.distillation.Distiller):
+    """A distiller whose student learns from the labels by all that it was compiled with."""
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        share = self.student_loss_weight
+        taught = super().compute_loss(x, None, y_pred, training=training)  # without labels, the teacher's part alone
+        if y is None or not share:
+            return taught
+        return taught + share * self.student.compute_loss(x, y, y_pred, sample_weight, training)
+
+
 class SoftTargets(keras.distillation.LogitsDistillation):
     """The divergence of two softened distributions, from the outputs of models that may end in an activation."""
 
-    def __init__(self, activation: str, temperature: float):
+    def __init__(self, activation: str, temperature: float, index: int = 0):
         # The name of a loss would be the function, which Keras calls with logits instead of probabilities.
         super().__init__(temperature, keras.losses.KLDivergence())
-        self._activation = activation
+        self._activation, self._index = activation, index
+
+    def validate_outputs(self, teacher_outputs: Any, student_outputs: Any) -> None:
+        """Their structures may differ; `Distill` has compared the shapes."""
 
     def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
-        return super().compute_loss(self._logits(teacher_outputs), self._logits(student_outputs), **kwargs)
+        answers = [keras.tree.flatten(outputs)[self._index] for outputs in (teacher_outputs, student_outputs)]
+        return super().compute_loss(*map(self._logits, answers), **kwargs)
 
     def _logits(self, outputs: Any) -> Any:
         if self._activation == "linear":
@@ -46,17 +63,20 @@ class Features(keras.distillation.FeatureDistillation):
             )
 
 
-class Labels(keras.losses.Loss):
-    """The loss that the model was compiled with, whatever form it has."""
+class SameAnswers(keras.distillation.DistillationLoss):
+    """The squared difference of one output of the two, value by value."""
 
-    def __init__(self, loss: Any):
-        super().__init__()
-        self._loss = keras.losses.get(loss)
+    def __init__(self, index: int):
+        self._index = index
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        if y_pred.shape[-1] == 1 and len(y_true.shape) < len(y_pred.shape):
-            y_true = keras.ops.expand_dims(y_true, -1)
-        return getattr(self._loss, "call", self._loss)(y_true, y_pred)
+    def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
+        """`Distill` has compared their shapes."""
+
+    def validate_outputs(self, teacher_outputs: Any, student_outputs: Any) -> None:
+        """Their structures may differ."""
+
+    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any) -> Any:
+        return Alike()(*(keras.tree.flatten(outputs)[self._index] for outputs in (teacher_outputs, student_outputs)))
 
 
 class Alike(keras.losses.Loss):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from masslib.compression.tfmot import support
 from masslib.graph.layers import settings
 from masslib.graph.nodes import named_layers
 from masslib.graph.rebuilding import rebuilt
+from masslib.graph.unfolding import unfolded
 
 _OF_SINGLE_WEIGHTS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
 
@@ -89,14 +91,16 @@ class LowRank(Rebuilding):
 
     def rebuild(self, model: keras.Model, tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
         """Return a factorized and fine-tuned model, and the layers left alone with the reason."""
-        reasons = narrowed(self, self._setting, self._reasons(model))
+        view = unfolded(model)
+        reasons = narrowed(self, self._setting, self._reasons(view))
         chosen, skipped = split(self, reasons)
 
         def replace(layer: keras.layers.Layer, name: str) -> Any:
             return self._factorized(layer, name) if name in chosen else None
 
         with model.distribute_strategy.scope():
-            result = rebuilt(model, replace)
+            # Layers that are made of layers stay what they are, unless one of theirs becomes two.
+            result = rebuilt(model if chosen <= named_layers(model).keys() else view, replace)
         tuner.fit_rebuilt(result, self)
         return result, skipped
 
@@ -148,15 +152,18 @@ class LowRank(Rebuilding):
         # The values are shared out evenly, or one of the two would learn much faster than the other.
         root = np.sqrt(values[:rank])
         first, second = _thin(layer, rank)
-        shape = (*layer.kernel.shape[:-1], rank)
-        kernels = (left[:, :rank] * root).reshape(shape), root[:, None] * right[:rank]
-        kernels = kernels[0], kernels[1].reshape((1,) * (len(shape) - 2) + kernels[1].shape)
+        kernels, size = (left[:, :rank] * root, root[:, None] * right[:rank]), layer.kernel.shape
+        going_in = support.axes_going_in(layer)
+        shapes = (*size[:going_in], rank), (rank, *size[going_in:])
+        if hasattr(layer, "kernel_size"):
+            shapes = shapes[0], (1,) * (len(size) - 2) + shapes[1]
+        kernels = [kernel.reshape(shape) for kernel, shape in zip(kernels, shapes, strict=True)]
         return [(first, [kernels[0]]), (second, [kernels[1], *layer.get_weights()[1:]])]
 
 
 def _unfolded(layer: keras.layers.Layer) -> np.ndarray:
     kernel = np.asarray(layer.get_weights()[0], "float64")
-    return kernel.reshape(-1, kernel.shape[-1])
+    return kernel.reshape(int(np.prod(kernel.shape[: support.axes_going_in(layer)])), -1)
 
 
 def _thin(layer: keras.layers.Layer, rank: int) -> tuple[keras.layers.Layer, keras.layers.Layer]:
@@ -170,6 +177,15 @@ def _thin(layer: keras.layers.Layer, rank: int) -> tuple[keras.layers.Layer, ker
     }
     if kind.__name__ == "Dense":
         return kind.from_config(config | linear | {"units": rank}), kind.from_config(config)
+    if kind.__name__ == "EinsumDense":
+        before, (contracted, coming_out), after = support.einsum_axes(layer.equation)
+        free = next(letter for letter in string.ascii_letters if letter not in layer.equation)
+        kept = "".join(letter for letter in before if letter not in contracted)
+        linear |= {"equation": f"{before},{contracted}{free}->{kept}{free}", "bias_axes": None}
+        linear |= {"output_shape": (*(None,) * (len(kept) - 1), rank)}
+        del linear["use_bias"]
+        again = {"equation": f"{kept}{free},{free}{coming_out}->{after}"}
+        return kind.from_config(config | linear), kind.from_config(config | again)
     ones = (1,) * len(layer.kernel_size)
     point = {"kernel_size": ones, "strides": ones, "dilation_rate": ones, "padding": "valid"}
     return kind.from_config(config | linear | {"filters": rank}), kind.from_config(config | point)

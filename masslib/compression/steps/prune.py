@@ -12,7 +12,7 @@ from masslib.compression.finetune import Tuner
 from masslib.compression.step import check_min_share, split
 from masslib.compression.steps.constraints import Constrained, constrained
 from masslib.compression.steps.per_layer import narrowed, value_of, values_of
-from masslib.compression.tfmot import support
+from masslib.compression.tfmot import own_kinds, support
 from masslib.compression.tfmot.importance import kernel_of, lamp, shares_below, taylor
 from masslib.compression.tfmot.keeping import freeze_untreated
 from masslib.compression.tfmot.masks import magnitude_masks, never, taylor_masks
@@ -27,6 +27,8 @@ _TWO_OF_FOUR = "2:4"
 _RAMP = 0.6
 # New masks in a step of a recipe. TFMOT's guides take one every 100 batches.
 _UPDATES = 10
+# What importance is measured on
+_BATCHES = 8
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,12 +131,13 @@ class Prune(Constrained):
             if layer.name not in chosen:
                 return layer
             schedule = never() if self.pattern is None else schedules[layer.name]
-            return sparsity.prune_low_magnitude(layer, pruning_schedule=schedule, **self._pattern_settings())
+            known = own_kinds.prunable(layer, support.kernel_name(layer))
+            return sparsity.prune_low_magnitude(known, pruning_schedule=schedule, **self._pattern_settings())
 
         pruned = tf_keras.models.clone_model(model, clone_function=wrapped)
         callbacks = [sparsity.UpdatePruningStep()]
         if self.importance == "taylor":
-            callbacks.append(taylor_masks(pruned, schedules, tuner.data, tuner.batch_size, tuner.seed))
+            callbacks.append(taylor_masks(pruned, schedules, tuner.sample(pruned, _BATCHES)))
         elif self.pattern is None:
             callbacks.append(magnitude_masks(pruned, schedules))
         tuner.fit(pruned, self, callbacks)
@@ -173,7 +176,7 @@ class Prune(Constrained):
         if self.importance == "magnitude":
             return shares_below({name: lamp(kernel.numpy()) for name, kernel in kernels.items()}, self.sparsity)
         tuner.compile(model)
-        return shares_below(taylor(model, kernels, tuner.data, tuner.batch_size, tuner.seed), self.sparsity)
+        return shares_below(taylor(model, kernels, tuner.sample(model, _BATCHES)), self.sparsity)
 
     def _schedule(self, share: float, steps: int) -> Any:
         sparsity = tfmot().sparsity.keras

@@ -11,12 +11,14 @@ import numpy as np
 
 from masslib.compression.finetune import Rebuilding, Tuner
 from masslib.compression.step import split
+from masslib.compression.steps.heads import ATTENTION, head_norms, heads, why_no_heads, with_heads
 from masslib.compression.steps.per_layer import narrowed, value_of, values_of
 from masslib.compression.tfmot import support
 from masslib.graph.channels import FOLLOWERS, PRODUCERS, Channels
 from masslib.graph.layers import settings
 from masslib.graph.nodes import named_layers
 from masslib.graph.rebuilding import rebuilt
+from masslib.graph.unfolding import unfolded
 
 _IMPORTANCES = ("l1", "l2", "bn")
 
@@ -34,6 +36,9 @@ class PruneChannels(Rebuilding):
     added up (residual connections, squeeze-excite) lose the same channels together, those of the smallest norm on
     average. A layer is left alone, and reported as skipped, if it computes outputs of the model, or if its channels
     reach a layer that needs all of them, such as LayerNormalization, attention or a layer of your own.
+
+    Of an attention (`MultiHeadAttention`, `GroupQueryAttention`) that fraction of the heads goes, those with the
+    smallest norm of all their kernels; heads that share keys and values go together.
 
     A removed channel that always was zero changes nothing. Of others the answers lose what they contributed: also the
     constant that the `beta` of a batch normalization sends through an activation. Fine-tuning makes up for it, so
@@ -78,19 +83,35 @@ class PruneChannels(Rebuilding):
 
     def rebuild(self, model: keras.Model, tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
         """Return a model with fewer channels, fine-tuned, and the layers left alone with the reason."""
-        channels = Channels(model)
-        reasons = narrowed(self, self.fraction, _reasons(model, channels))
-        removed = self._removed(model, channels, reasons)
+        # What is inside of layers of layers is pruned too, and makes a model of them; an attention stays one.
+        view = unfolded(model, ATTENTION)
+        channels = Channels(view)
+        attentions = {name: layer for name, layer in named_layers(view).items() if isinstance(layer, ATTENTION)}
+        reasons = narrowed(self, self.fraction, _reasons(view, channels) | dict.fromkeys(attentions, ""))
+        attentions = {name: layer for name, layer in attentions.items() if not reasons[name]}
+        reasons |= {n: why_no_heads(layer, value_of(self.fraction, n)) for n, layer in attentions.items()}
+        removed = self._removed(view, channels, reasons)
         for name, own in channels.producers.items():
             if np.isin(channels.group[own], removed).any():
                 reasons[name] = ""  # perhaps it is not named, but coupled with one that is
             elif not reasons[name]:
                 reasons[name] = f"{value_of(self.fraction, name):.0%} of its {len(own)} channels are less than one"
-        _, skipped = split(self, reasons)
+        chosen, skipped = split(self, reasons)
+
+        def narrower(layer: keras.layers.Layer, name: str) -> Any:
+            if name in attentions and name in chosen:
+                return self._with_fewer_heads(layer, name)
+            return _narrower(layer, name, channels, removed)
+
         with model.distribute_strategy.scope():
-            result = rebuilt(model, lambda layer, name: _narrower(layer, name, channels, removed))
+            result = rebuilt(model if chosen <= named_layers(model).keys() else view, narrower)
         tuner.fit_rebuilt(result, self)
         return result, skipped
+
+    def _with_fewer_heads(self, layer: keras.layers.Layer, name: str) -> list[tuple[keras.layers.Layer, Any]]:
+        removed = int(value_of(self.fraction, name) * heads(layer) + 1e-9)
+        order = np.argsort(head_norms(layer, 2 if self.importance == "l2" else 1), kind="stable")
+        return [with_heads(layer, np.sort(order[min(removed, heads(layer) - 1) :]))]
 
     def _removed(self, model: keras.Model, channels: Channels, reasons: dict[str, str]) -> np.ndarray:
         """Choose the groups of channels to remove."""

@@ -11,7 +11,7 @@ from masslib.compression.finetune import Tuner
 from masslib.compression.step import split
 from masslib.compression.steps.constraints import Constrained, constrained
 from masslib.compression.steps.per_layer import narrowed
-from masslib.compression.tfmot import support
+from masslib.compression.tfmot import own_kinds, support
 from masslib.compression.tfmot.boundaries import with_boundaries
 from masslib.compression.tfmot.keeping import freeze_untreated
 from masslib.compression.tfmot.ranges import ranges_from_the_first_batch
@@ -73,7 +73,10 @@ class QuantizeAware(Constrained):
         freeze_untreated(twin, chosen)
 
         reserve(layer.name for layer in twin.layers)
-        twin, boundaries = with_boundaries(twin, chosen)
+        ranged = {layer.name for layer in twin.layers if layer.name in chosen and own_kinds.is_ranged(layer)}
+        chosen -= ranged
+        twin, boundaries = with_boundaries(twin, chosen, ranged)
+        outside = {*skipped, *ranged}
 
         def annotated(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
             if layer.name in boundaries:
@@ -85,10 +88,10 @@ class QuantizeAware(Constrained):
         tied = constrained(twin, self.constraint, kernels)
         training = plan if tied is twin else tf_keras.models.clone_model(tied, clone_function=annotated)
         with quantize_scope():
-            aware = quantization.quantize_apply(training, scheme(skipped, preserving=True))
+            aware = quantization.quantize_apply(training, scheme(outside, preserving=True))
             tuner.fit(aware, self, [ranges_from_the_first_batch(aware)])
             # The preserving schemes train with copies of weights and masks that a finished model does not need.
-            result = quantization.quantize_apply(plan, scheme(skipped, preserving=False))
+            result = quantization.quantize_apply(plan, scheme(outside, preserving=False))
         _copy_trained(aware, result)
         return result, {name: f"stays in float: {reason}" for name, reason in skipped.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +12,6 @@ from masslib.compression.tfmot import support
 
 if TYPE_CHECKING:
     import tf_keras
-
-    from masslib.data import Subset
-
-_BATCHES = 8
 
 
 def kernel_of(layer: tf_keras.layers.Layer) -> Any:
@@ -44,16 +40,14 @@ def lamp(kernel: np.ndarray) -> np.ndarray:
 
 
 def taylor(
-    model: tf_keras.Model, kernels: Mapping[str, Any], data: Subset, batch_size: int, seed: int
+    model: tf_keras.Model, kernels: Mapping[str, Any], batches: Iterable[tuple[Any, ...]]
 ) -> dict[str, np.ndarray]:
-    """Score weights by what removing each would change the loss, to first order: |w * dL/dw|, the mean of 8 batches.
+    """Score weights by what removing each would change the loss, to first order: |w * dL/dw|, summed over batches.
 
     Args:
         model: A compiled tf_keras model.
         kernels: Name -> variable of the model.
-        data: The rows to take the batches from.
-        batch_size: Rows per batch.
-        seed: Of the choice of the rows.
+        batches: `(x, y)` or `(x, y, sample_weight)` each, of arrays or tuples of them.
 
     References:
         Molchanov et al., "Pruning convolutional neural networks for resource efficient inference", 2017, and
@@ -61,18 +55,18 @@ def taylor(
     """
     strategy, variables = model.distribute_strategy, list(kernels.values())
 
-    def gradients(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
+    def gradients(x: Any, y: Any, weights: Any = None) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            loss = model.compute_loss(x, y, model(x, training=False))
-        return tape.gradient(loss, variables)
+            loss = model.compute_loss(x, y, model(x, training=False), weights)
+        return [
+            tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)
+        ]  # of a table not all rows
 
     # Every replica gets all rows, so the answer of the first is that of all.
-    run = tf.function(lambda x, y: strategy.run(gradients, (x, y)), reduce_retracing=True)
-    rows = data.sample(min(_BATCHES * batch_size, len(data)), seed=seed)
+    run = tf.function(lambda *batch: strategy.run(gradients, batch), reduce_retracing=True)
     scores = dict.fromkeys(kernels, 0.0)
-    for start in range(0, len(rows), batch_size):
-        x, y = rows[start : start + batch_size]
-        found = run(tf.convert_to_tensor(x), tf.convert_to_tensor(y))
+    for batch in batches:
+        found = run(*tf.nest.map_structure(tf.convert_to_tensor, batch))
         for (name, kernel), gradient in zip(kernels.items(), found, strict=True):
             first = strategy.experimental_local_results(gradient)[0]
             scores[name] = scores[name] + np.abs(kernel.numpy() * np.asarray(first))

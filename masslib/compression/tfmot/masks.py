@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tf_keras
 
 from masslib.compression.tfmot.importance import kernel_of, taylor
 from masslib.compression.tfmot.toolkit import tfmot
-
-if TYPE_CHECKING:
-    from masslib.data import Subset
 
 
 def never() -> Any:
@@ -40,7 +37,7 @@ def magnitude_masks(pruned: tf_keras.Model, schedules: Mapping[str, Any]) -> tf_
 
 
 def taylor_masks(
-    pruned: tf_keras.Model, schedules: Mapping[str, Any], data: Subset, batch_size: int, seed: int
+    pruned: tf_keras.Model, schedules: Mapping[str, Any], batches: Sequence[tuple[Any, ...]]
 ) -> tf_keras.callbacks.Callback:
     """Return a callback that masks what scores lowest by `taylor`, at the times and shares of TFMOT's schedules.
 
@@ -49,9 +46,7 @@ def taylor_masks(
     Args:
         pruned: The model with TFMOT's pruning wrappers, whose own schedules never set a mask.
         schedules: Layer -> `tfmot.sparsity.keras.PruningSchedule`.
-        data: Rows to score with.
-        batch_size: Rows per batch.
-        seed: Of the choice of the rows.
+        batches: What to score with, as in `taylor`.
     """
     wrappers = _wrappers(pruned)
     kernels = {name: kernel_of(wrapper.layer) for name, wrapper in wrappers.items()}
@@ -61,7 +56,7 @@ def taylor_masks(
         if shares == latest:
             return
         latest.update(shares)
-        scores = taylor(pruned, kernels, data, batch_size, seed)
+        scores = taylor(pruned, kernels, batches)
         for name, share in shares.items():
             # The wrapper keeps (weight, mask, threshold) per kernel.
             wrappers[name].pruning_vars[0][1].assign(_best(scores[name], kernels[name].numpy(), share))

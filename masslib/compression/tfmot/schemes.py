@@ -7,7 +7,7 @@ from collections.abc import Collection
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from masslib.compression.tfmot import support
+from masslib.compression.tfmot import own_kinds, support
 from masslib.compression.tfmot.centroids import nearest_centroid
 from masslib.compression.tfmot.toolkit import tfmot
 
@@ -32,11 +32,12 @@ def scheme(left_alone: Collection[str], *, preserving: bool) -> Any:
 
     class Registry(quantization.QuantizeRegistry):
         def supports(self, layer: tf_keras.layers.Layer) -> bool:
-            return layer.name not in left_alone and default.get_quantize_registry().supports(layer)
+            known = own_kinds.is_quantized(layer) or default.get_quantize_registry().supports(layer)
+            return layer.name not in left_alone and known
 
         def get_quantize_config(self, layer: tf_keras.layers.Layer) -> Any:
             kind = _kind(layer, default) if preserving else default
-            config = kind.get_quantize_registry().get_quantize_config(layer)
+            config = own_kinds.quantize_config(layer, kind.get_quantize_registry())
             if preserving and hasattr(config, "weight_quantizer"):
                 config.weight_quantizer = _sped_up()(config.weight_quantizer)
             return config
@@ -58,7 +59,8 @@ def output_only() -> Any:
 
 def quantize_scope() -> Any:
     """Return the scope in which models of `QuantizeAware` can be copied and loaded."""
-    return tfmot().quantization.keras.quantize_scope({"OutputOnly": _output_only()})
+    own = {"OutputOnly": _output_only(), "Kernels": own_kinds.config_class()}
+    return tfmot().quantization.keras.quantize_scope(own)
 
 
 def by_role(layer: tf_keras.layers.Layer) -> dict[str, tf.Variable]:
@@ -96,11 +98,7 @@ def _output_only() -> type:
         def get_output_quantizers(self, layer: Any) -> list[Any]:
             if not self.quantize_output:
                 return []
-            return [
-                quantization.quantizers.MovingAverageQuantizer(
-                    num_bits=8, per_axis=False, symmetric=False, narrow_range=False
-                )
-            ]
+            return [own_kinds.moving_average()]
 
         def get_config(self) -> dict[str, Any]:
             return {"quantize_output": self.quantize_output}

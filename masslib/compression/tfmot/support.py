@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from masslib.compression.tfmot import own_kinds
+from masslib.compression.tfmot.own_kinds import kind
 from masslib.compression.tfmot.toolkit import tfmot
 from masslib.graph.nodes import named_layers
 
@@ -25,10 +27,10 @@ MIN_SHARE = 0.01
 _KERNELS = ("kernel", "pointwise_kernel", "depthwise_kernel", "embeddings")
 # What TFMOT's quantization-aware activations know; the rest has no quantized form.
 _ACTIVATIONS = {"linear", "relu", "softmax", "sigmoid", "tanh", "swish", "gelu"}
-PRESERVABLE = ("Conv2D", "Dense")
+PRESERVABLE = ("Conv2D", "Dense", *own_kinds.LIKE_DENSE)
 """Layers whose zeros and clusters TFMOT can keep while it trains them for quantization."""
 
-_FACTORIZABLE = ("Dense", "Conv1D", "Conv2D", "Conv3D")
+_FACTORIZABLE = ("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D")
 _FOLDABLE = ("Conv2D", "DepthwiseConv2D", "Dense")
 _SMALL = "holds {share:.2%} of the weights, less than min_share={min_share:.2%}"
 
@@ -40,13 +42,19 @@ def kernel_name(layer: tf_keras.layers.Layer) -> str | None:
 
 def prunable(twin: tf_keras.Model, min_share: float = MIN_SHARE) -> dict[str, str]:
     """Tell of every layer with a kernel whether it can be pruned."""
-    return _with_kernels(twin, min_share, tfmot().sparsity.keras.prune_low_magnitude)
+    prune = tfmot().sparsity.keras.prune_low_magnitude
+    return _with_kernels(twin, min_share, lambda layer: prune(own_kinds.prunable(layer, kernel_name(layer))))
 
 
 def clusterable(twin: tf_keras.Model, min_share: float = MIN_SHARE) -> dict[str, str]:
     """Tell of every layer with a kernel whether it can be clustered."""
     cluster_weights = tfmot().clustering.keras.cluster_weights
-    return _with_kernels(twin, min_share, lambda layer: cluster_weights(layer, number_of_clusters=3))
+
+    def wrap(layer: tf_keras.layers.Layer) -> None:
+        if type(layer).__name__ != "EinsumDense":  # others are clustered by what the registry says of their shapes
+            cluster_weights(layer, number_of_clusters=3)
+
+    return _with_kernels(twin, min_share, wrap)
 
 
 def quantizable(twin: tf_keras.Model) -> dict[str, str]:
@@ -67,7 +75,7 @@ def quantizable(twin: tf_keras.Model) -> dict[str, str]:
 def folded(twin: tf_keras.Model) -> dict[str, str]:
     """Return the batch normalizations that become a part of the layer before them, with the name of that layer."""
     graph = _Graph(twin)
-    norms = [layer.name for layer in twin.layers if _kind(layer) == "BatchNormalization"]
+    norms = [layer.name for layer in twin.layers if kind(layer) == "BatchNormalization"]
     return {norm: graph.before(norm) for norm in norms if not graph.why_not_folded(norm)}
 
 
@@ -88,12 +96,36 @@ def why_not_factorized(layer: keras.layers.Layer, share: float, min_share: float
         return f"layers of type {kind} are not factorized"
     if getattr(layer, "groups", 1) > 1:
         return f"its {layer.groups} groups are not factorized"
+    if kind == "EinsumDense" and not einsum_axes(layer.equation):
+        return f"its equation {layer.equation!r} is not that of one matrix product"
     if share < min_share:
         return _SMALL.format(share=share, min_share=min_share)
-    size, outputs = np.prod(layer.kernel.shape), layer.kernel.shape[-1]
+    size = np.prod(layer.kernel.shape)
+    outputs = int(np.prod(layer.kernel.shape[axes_going_in(layer) :]))
     if size // outputs + outputs >= size:
         return f"at rank 1 two layers would have {size // outputs + outputs:,} weights, the one has {size:,}"
     return ""
+
+
+def einsum_axes(equation: str) -> tuple[str, tuple[str, str], str] | None:
+    """Split an equation such as `abc,cde->abde` into what goes in, the two sides of the kernel, and what comes out.
+
+    Returns:
+        `("abc", ("c", "de"), "abde")`, or None if the kernel is not a matrix from the last axes to others.
+    """
+    before, kernel, after = equation.replace("->", ",").replace(" ", "").split(",")
+    contracted = "".join(letter for letter in kernel if letter not in after)
+    coming_out = kernel.removeprefix(contracted)
+    kept = before.removesuffix(contracted)
+    plain = kernel == contracted + coming_out and before == kept + contracted and after == kept + coming_out
+    return (before, (contracted, coming_out), after) if plain and contracted and "." not in equation else None
+
+
+def axes_going_in(layer: keras.layers.Layer) -> int:
+    """Return how many axes of a kernel are summed over."""
+    if type(layer).__name__ == "EinsumDense" and (axes := einsum_axes(layer.equation)):
+        return len(axes[1][0])
+    return len(layer.kernel.shape) - 1
 
 
 def is_sparse(kernel: np.ndarray) -> bool:
@@ -114,7 +146,7 @@ def _with_kernels(twin: tf_keras.Model, min_share: float, wrap: Any) -> dict[str
         share = layer.count_params() / total
         if name is None:
             if share >= min_share and any(len(weight.shape) > 1 for weight in layer.weights):
-                reasons[layer.name] = f"layers of type {_kind(layer)} have no kernel that can be treated by itself"
+                reasons[layer.name] = f"layers of type {kind(layer)} have no kernel that can be treated by itself"
         elif name == "depthwise_kernel":
             reasons[layer.name] = "depthwise kernels are small and lose much accuracy, so TFMOT leaves them alone"
         elif share < min_share:
@@ -122,11 +154,6 @@ def _with_kernels(twin: tf_keras.Model, min_share: float, wrap: Any) -> dict[str
         else:
             reasons[layer.name] = _why_not_wrapped(layer, wrap)
     return reasons
-
-
-def _kind(layer: tf_keras.layers.Layer) -> str:
-    """The type of a layer, or of what is carried in it."""
-    return getattr(layer, "kind", type(layer).__name__)
 
 
 def _why_not_wrapped(layer: tf_keras.layers.Layer, wrap: Any) -> str:
@@ -141,29 +168,31 @@ def _why_not_wrapped(layer: tf_keras.layers.Layer, wrap: Any) -> str:
 
 
 def _why_not_quantized(layer: tf_keras.layers.Layer, registry: Any, graph: _Graph) -> str:
-    kind = _kind(layer)
-    if kind == "BatchNormalization":
+    name = kind(layer)
+    if name == "BatchNormalization":
         return graph.why_not_folded(layer.name)
-    if kind != "SeparableConv2D" and not registry.supports(layer):
-        return f"TFMOT has no quantized form of {kind}"
+    if own_kinds.is_ranged(layer) and not graph.is_output(layer.name):
+        return _why_no_ranges(layer, graph)
+    if name != "SeparableConv2D" and not own_kinds.is_quantized(layer) and not registry.supports(layer):
+        return f"TFMOT has no quantized form of {name}"
     if problem := _why_no_ranges(layer, graph):
         return problem
     activation = getattr(layer, "activation", None)
-    name = getattr(activation, "__name__", type(activation).__name__)
-    if activation is not None and name not in _ACTIVATIONS:
-        return f"TFMOT has no quantized form of the activation {name!r}"
-    if name == "swish" and kernel_name(layer):
+    function = getattr(activation, "__name__", type(activation).__name__)
+    if activation is not None and function not in _ACTIVATIONS:
+        return f"TFMOT has no quantized form of the activation {function!r}"
+    if function == "swish" and kernel_name(layer):
         return "TFMOT learns no range in front of its activation 'swish'; make that a layer of its own"
-    if kind not in PRESERVABLE + ("SeparableConv2D",) and kernel_name(layer):
+    if name not in PRESERVABLE + ("SeparableConv2D",) and kernel_name(layer):
         kernel = getattr(layer, kernel_name(layer)).numpy()
         if is_sparse(kernel) or is_clustered(kernel):
-            return f"quantizing a {kind} would undo what pruning or clustering has won"
+            return f"quantizing a {name} would undo what pruning or clustering has won"
     return ""
 
 
 def _why_no_ranges(layer: tf_keras.layers.Layer, graph: _Graph) -> str:
     types = {tensor.dtype.name for tensor in tf.nest.flatten(layer.get_input_at(0))}
-    if types != {"float32"}:
+    if types != {"float32"} and kind(layer) != "Embedding":
         return f"its input is {', '.join(sorted(types))}, and ranges are learned of float32 only"
     if len(layer.inbound_nodes) > 1:
         return f"it is called {len(layer.inbound_nodes)} times, and TFMOT quantizes layers that are called once"
@@ -185,6 +214,9 @@ class _Graph:
     def has_named_inputs(self, name: str) -> bool:
         """Whether a layer is called with tensors besides its input, such as a mask."""
         return any(_sources(named) for node in self._layers[name]["inbound_nodes"] for *_, named in node)
+
+    def is_output(self, name: str) -> bool:
+        return name in self._outputs
 
     def before(self, name: str) -> str:
         """The layer that feeds a layer with one input."""

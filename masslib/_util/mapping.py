@@ -1,0 +1,50 @@
+"""An engine as a way to map: a function runs over jobs here, in a pool, on Spark or on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from masslib._util.extras import needed_by
+
+Job, Result = TypeVar("Job"), TypeVar("Result")
+
+
+def mapped(fn: Callable[[Job], Result], jobs: Sequence[Job], on: Any = None) -> list[Result]:
+    """Apply a function to jobs, wherever they are to run; the results come in the order of the jobs.
+
+    An engine may run a job again, or twice at the same time.
+
+    Args:
+        fn: The function, which an engine sends to other processes: one of a module.
+        jobs: Its arguments, sent along.
+        on: None: here, one after another. A `concurrent.futures.Executor`. A `SparkSession`, with a task for each job.
+            `"ray"` or the address of a Ray cluster, likewise. Or whatever maps: `on(fn, jobs)`.
+
+    Raises:
+        TypeError: If `on` is none of these.
+
+    Example:
+        >>> mapped(abs, [-1, 2]), mapped(abs, [-1, 2], on=map)
+        ([1, 2], [1, 2])
+    """
+    if on is None:
+        return [fn(job) for job in jobs]
+    if hasattr(on, "sparkContext"):
+        return on.sparkContext.parallelize(jobs, max(1, len(jobs))).map(fn).collect()
+    if isinstance(on, str) and (on == "ray" or ":" in on):
+        return _by_ray(fn, jobs, None if on == "ray" else on)
+    if callable(getattr(on, "submit", None)):
+        return list(on.map(fn, jobs))
+    if callable(on):
+        return list(on(fn, jobs))
+    raise TypeError(f"on={on!r}: expected None, an Executor, a SparkSession, 'ray', an address of Ray, or a map")
+
+
+def _by_ray(fn: Callable[[Job], Result], jobs: Sequence[Job], address: str | None) -> list[Result]:
+    with needed_by("on='ray'"):
+        import ray
+    if not ray.is_initialized():
+        ray.init(address=address, log_to_driver=False)
+    task = ray.remote(max_retries=3)(fn)
+    return ray.get([task.remote(job) for job in jobs])

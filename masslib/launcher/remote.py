@@ -1,0 +1,153 @@
+"""Workers on an engine, as the launching process sees them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import queue
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from masslib._util.log import logger
+from masslib.launcher import member
+from masslib.launcher.engines import Engine, Job
+from masslib.launcher.group import forwarding, repeated, shipped
+from masslib.launcher.hub import Hub
+from masslib.launcher.process import Failure
+
+_POLL_SECONDS, _SETTLE_SECONDS = 0.05, 1.0
+_WARN_SECONDS, _START_SECONDS = 20.0, 600.0
+
+
+def run_on(
+    engine: Engine,
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    *,
+    workers: int,
+    threads: int | None,
+    gpus: int,
+    max_restarts: int,
+    timeout: float | None,
+    env: Mapping[str, str] | None,
+    logs: str | os.PathLike[str] | None,
+) -> list[Any]:
+    """Run a function in workers that an engine starts; see `launch`."""
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout={timeout!r}: expected a positive number of seconds, or None")
+    payload, threads = shipped(fn, args), engine.threads(workers, threads)
+    deadline = time.monotonic() + timeout if timeout else float("inf")
+
+    def attempt(number: int, logs: Path) -> list[Any] | Failure:
+        with contextlib.ExitStack() as stack:
+            hub = Hub(engine.host, workers)
+            task = functools.partial(
+                member.run,
+                invitation=hub.invitation,
+                payload=payload,
+                threads=threads,
+                env={"MASSLIB_ATTEMPT": str(number), **(env or {})},
+                path=tuple(os.path.abspath(place) for place in sys.path),
+            )
+            job = engine.start(task, workers, threads, gpus)
+            stack.callback(job.stop)
+            stack.callback(hub.close)  # first: it ends the workers
+            watch = _Watch(engine, job, hub, workers, logs)
+            with forwarding(lambda: hub.tell({"terminate": True}), lambda: len(watch.ended) == workers):
+                failure = watch.until(deadline, timeout)
+            return failure or _results(engine, job, workers)
+
+    return repeated(attempt, max_restarts=max_restarts, deadline=deadline, logs=logs)
+
+
+def _results(engine: Engine, job: Job, workers: int) -> list[Any] | Failure:
+    problem: Any = None
+    try:
+        results = job.results()
+    except Exception as error:  # whatever the engine raises
+        results, problem = [], error
+    if len(results) == workers and None not in results:
+        return [cloudpickle.loads(result) for result in results]
+    text = str(problem or job.problem() or "")
+    return Failure(engine.name, "has lost the results", text, time.time(), False, None, "")
+
+
+class _Watch:
+    """What is known of the workers of one attempt.
+
+    Attributes:
+        ended: Ranks of those that are done, have failed or are gone.
+    """
+
+    def __init__(self, engine: Engine, job: Job, hub: Hub, workers: int, logs: Path):
+        self._engine, self._job, self._hub, self._workers, self._logs = engine, job, hub, workers, logs
+        self._addresses: dict[int, str] = {}
+        self._done: set[int] = set()
+        self._failures: dict[int, Failure] = {}
+
+    @property
+    def ended(self) -> set[int]:
+        return self._done | self._failures.keys()
+
+    def until(self, deadline: float, timeout: float | None) -> Failure | None:
+        """Wait until all functions have returned, or one worker has failed."""
+        start, warned, settled = time.monotonic(), False, float("inf")
+        while len(self._done) < self._workers:
+            with contextlib.suppress(queue.Empty):
+                self._take(*self._hub.events.get(timeout=_POLL_SECONDS))
+                if not self._failures:
+                    continue  # what has come is read before anything is judged
+            now = time.monotonic()
+            if self._failures:
+                # Others that fail because of the first one may be heard a moment before it.
+                settled = min(settled, now + _SETTLE_SECONDS)
+                if now > settled or len(self.ended) == self._workers:
+                    return min(self._failures.values(), key=lambda failure: (failure.follows, failure.time))
+            elif (problem := self._job.problem()) and not self._hub.events.qsize():
+                return self._failed(None, "could not run the workers", problem)
+            elif now > deadline:
+                late = min(set(range(self._workers)) - self._done)
+                return self._failed(late, f"has not ended within the timeout of {timeout:g} s")
+            elif len(self._addresses) < self._workers:
+                came = f"has started {len(self._addresses)} of {self._workers} workers within {now - start:.0f} s"
+                if now > start + _START_SECONDS:
+                    return self._failed(None, came, "has the cluster room for all of them at once?")
+                if now > start + _WARN_SECONDS and not warned:
+                    warned = True
+                    logger.warning("%s %s; has the cluster room for all of them at once?", self._engine.name, came)
+        self._hub.tell({"release": True})
+        return None
+
+    def _take(self, rank: int, message: Mapping[str, Any] | None) -> None:
+        match message:
+            case None if rank not in self.ended:
+                self._failures[rank] = self._failed(rank, "has gone: its task or its host was lost")
+            case {"address": str(address)}:
+                self._addresses[rank] = address
+                if len(self._addresses) == self._workers:
+                    cluster = [self._addresses[rank] for rank in range(self._workers)]
+                    self._hub.tell({"cluster": cluster, "secret": secrets.token_hex(32)})
+            case {"echo": str(text)} if rank == 0:
+                print(text, end="", flush=True)
+            case {"log": str(text)}:
+                with open(self._log(rank), "a", encoding="utf-8") as log:
+                    log.write(text)
+            case {"failure": dict(failure)}:
+                self._failures[rank] = Failure(**{**failure, "log": str(self._log(rank))})
+            case {"done": True}:
+                self._done.add(rank)
+
+    def _failed(self, rank: int | None, reason: str, detail: str = "") -> Failure:
+        name = self._engine.name if rank is None else f"worker {rank}"
+        log = "" if rank is None else str(self._log(rank))
+        return Failure(name, reason, detail or f"its log: {log}", time.time(), False, None, log)
+
+    def _log(self, rank: int) -> Path:
+        return self._logs / f"worker-{rank}.log"

@@ -1,0 +1,1 @@
+"""What clients speak: the Open Inference Protocol, TensorFlow Serving's REST, and photos for people."""
