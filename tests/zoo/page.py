@@ -1,4 +1,4 @@
-"""The page with the table of the zoo; `PYTHONPATH=tests python -m zoo.page [NETWORK ...]` runs the rows and writes it."""
+"""The table of the zoo: `PYTHONPATH=tests python -m zoo.page [NETWORK ...]` runs rows and writes them to its page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ("fit", "arrays", "bridge", "Prune", "int8", "dynamic", "QAT", "TFLite
 _HEAD = """# Networks of others
 
 Small networks after the examples of [keras.io](https://keras.io/examples/), with random rows, and what every room of
-masslib does with them. `PYTHONPATH=tests python -m zoo.page` writes this page; `tests/test_zoo.py` runs every row of it.
+masslib does with them. `PYTHONPATH=tests python -m zoo.page` writes it; `tests/test_zoo.py` runs every row.
 
 - `fit`, `arrays`: two epochs from a `tf.data.Dataset`, one from arrays, give the losses and metrics of `model.fit` from
   the same weights, to 1e-6 (`fused=False`).
@@ -30,8 +30,8 @@ masslib does with them. `PYTHONPATH=tests python -m zoo.page` writes this page; 
 
 `one row`: TFLite can hold the network for a fixed number of rows only, and the error of the first try says
 `pass batch_size=1`. `nothing to prune`: `diagnose` says so of every layer. `told`: refused before any file appears, in
-the words below the table. GANs and other networks of several parts are trained whole; what is compressed and exported is
-the part that is deployed.
+the words below the table. GANs and other networks of several parts are trained whole; what is compressed and exported
+is the part that is deployed.
 """
 
 
