@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from masslib.compression import PruneChannels as PruneChannels
     from masslib.compression import Quantize as Quantize
     from masslib.compression import QuantizeAware as QuantizeAware
+    from masslib.compression import Squeeze as Squeeze
     from masslib.compression import compress as compress
     from masslib.compression import diagnose as diagnose
     from masslib.distribute import strategy as strategy
@@ -95,6 +96,7 @@ _NAMES = {
     "PruneChannels": "compression",
     "Quantize": "compression",
     "QuantizeAware": "compression",
+    "Squeeze": "compression",
     "diagnose": "compression",
     "evaluate": "evaluation",
     "agreement": "selection",

@@ -172,7 +172,7 @@ def test_other_searches_and_damage_are_refused(found, model, digits, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"objective": "beauty"}, "objective='beauty': expected one of 'size', 'latency', 'flops'"),
+        ({"objective": "beauty"}, "objective='beauty': expected one of 'size', 'packed', 'latency', 'flops'"),
         ({"max_drop": 1.5}, "max_drop=1.5: expected a fraction"),
         ({"budget": 0}, "budget=0: expected a whole number of at least 1"),
         ({"max_seconds": -1}, "max_seconds=-1: expected a positive number of seconds"),
@@ -246,3 +246,15 @@ def test_operations_and_time_are_saved_by_other_recipes(digits, objective, colum
     assert found.table.loc[found.name, column] == pytest.approx(accepted.loc[best, column])
     if objective == "flops":
         assert found.table.loc[found.name, "mflops"] < 0.8 * found.table.loc["float", "mflops"]
+
+
+@pytest.mark.slow
+def test_the_smallest_packed_file_is_searched_for(model, digits, tmp_path):
+    found = search(model, digits, 0.05, "packed", budget=5, folder=tmp_path / "kept", **QUICK)
+    table = found.table
+    assert list(table.index[1:4]) == ["dynamic", "int8", "squeeze @ 50 %"]
+    accepted = table[table["accepted"]]
+    assert found.name == accepted["packed_kb"].idxmin()
+    assert found.file.suffix == ".packed" and found.file.stat().st_size == 1000 * table.loc[found.name, "packed_kb"]
+    assert masslib.evaluate(found.file, digits.valid).accuracy == table.loc[found.name, "accuracy"]
+    assert found.file.read_bytes() == export.packed(found.best, tmp_path / "again.packed").read_bytes()

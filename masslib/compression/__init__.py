@@ -6,7 +6,16 @@ with needed_by(__name__):
     from masslib.compression.diagnosis import diagnose
     from masslib.compression.recipe import compress
     from masslib.compression.result import Compressed
-    from masslib.compression.steps import Cluster, Distill, LowRank, Prune, PruneChannels, Quantize, QuantizeAware
+    from masslib.compression.steps import (
+        Cluster,
+        Distill,
+        LowRank,
+        Prune,
+        PruneChannels,
+        Quantize,
+        QuantizeAware,
+        Squeeze,
+    )
 
 __all__ = [
     "Cluster",
@@ -17,6 +26,7 @@ __all__ = [
     "PruneChannels",
     "Quantize",
     "QuantizeAware",
+    "Squeeze",
     "compress",
     "diagnose",
 ]

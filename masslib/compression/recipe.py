@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from masslib.data import Subset
 
-_ORDER = ("Distill", "PruneChannels", "LowRank", "Prune", "Cluster")
+_ORDER = ("Distill", "PruneChannels", "LowRank", "Prune", "Cluster", "Squeeze")
 
 
 def compress(
@@ -40,14 +40,15 @@ def compress(
 
     Steps that train are fine-tuned with the optimizer, loss and strategy that the model was compiled with; where TFMOT
     trains without `use_ema`, whose averages would undo what was won. Those that
-    change the architecture (`Distill`, `PruneChannels`, `LowRank`) rebuild the Keras 3 model; for those that change
-    the weights it crosses the bridge to tf_keras, where TFMOT works, and back.
+    change the architecture (`Distill`, `PruneChannels`, `LowRank`), and `Squeeze`, rebuild the Keras 3 model; for the
+    others that change the weights it crosses the bridge to tf_keras, where TFMOT works, and back.
 
     Args:
         model: A trained and compiled Sequential or functional model. One that computes in mixed precision becomes a
             float32 one, with the weights that it has.
         steps: A step such as `Prune(0.8)`, or a list of them, applied in order: `Distill`, `PruneChannels`,
-            `LowRank`, `Prune`, `Cluster`, and last either `Quantize` or `QuantizeAware`.
+            `LowRank`, `Prune`, `Cluster`, and last either `Quantize` or `QuantizeAware`; or, for a packed file,
+            `Squeeze` in the place of the last three.
         data: Training data, a `Subset` or `(x, y)` or `(x, y, sample_weight)` of arrays, taken as they are; with
             several inputs or outputs each is a dict, list or tuple of arrays, as in `keras.Model.fit`. Training steps
             and the calibration of `Quantize("int8")` need it.

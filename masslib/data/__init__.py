@@ -1,5 +1,6 @@
 """From raw files to reproducible batches; NumPy until `Subset.batches()`."""
 
+from masslib.data._split import split
 from masslib.data.arrays import from_arrays
 from masslib.data.catalog import load
 from masslib.data.directory import from_directory
@@ -22,5 +23,6 @@ __all__ = [
     "load",
     "ragged",
     "read_shards",
+    "split",
     "write_shards",
 ]

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from masslib._util import progress
 from masslib._util.extras import needed_by
+from masslib._util.mapping import mapped
 from masslib._util.photos import Decoder, Unsuitable
 from masslib.data.batches import whole
 from masslib.data.photos import PhotoRows
@@ -21,7 +23,7 @@ from masslib.data.subset import Subset
 
 _RESIZE = ("stretch", "crop", "pad")
 _PARTS = 3  # train, valid, test: each needs a photo of every class
-_MANY = 2000
+_MANY, _CHUNK = 2000, 100
 
 
 def from_directory(
@@ -34,6 +36,7 @@ def from_directory(
     test: int | float = 0.2,
     seed: int = 0,
     max_pixels: int = 64_000_000,
+    on: Any = None,
 ) -> Splits:
     """Makes `Splits` of photos (PNG, JPEG) that lie in one folder per class, each class in proportion.
 
@@ -52,6 +55,8 @@ def from_directory(
         test: test rows, likewise.
         seed: of the split, 0 to 2**32 - 1.
         max_pixels: photos with more pixels are not decoded, whatever their size in bytes.
+        on: who looks at the files: None for threads of this process, or as in `write_shards`; others must find the
+            folder under this name.
 
     Returns:
         `Splits`, its `skipped` being a dict from the file, as "class/name", to the reason.
@@ -73,7 +78,7 @@ def from_directory(
     folder, decode = Path(folder), Decoder(*_checked(image_size, channels, resize, max_pixels))
     classes = _classes(folder)
     names = [f"{name}/{file}" for name in classes for file in _listed(folder / name)]
-    reasons = _reasons(folder, names, decode)
+    reasons = _reasons(folder, names, decode, on)
     skipped = {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
     if skipped:
         warnings.warn(_summary(folder, len(names), skipped), stacklevel=2)
@@ -113,16 +118,22 @@ def _classes(folder: Path) -> list[str]:
     return classes
 
 
-def _reasons(folder: Path, names: list[str], decode: Decoder) -> list[str | None]:
-    """For each file the reason why it cannot be used, or None; Pillow decodes outside Python's lock."""
-
-    def reason(name: str) -> str | None:
-        return _reason(folder / name, decode)
-
+def _reasons(folder: Path, names: list[str], decode: Decoder, on: Any) -> list[str | None]:
+    """For each file the reason why it cannot be used, or None."""
+    if on is not None:
+        jobs = [(folder, names[k : k + _CHUNK], decode) for k in range(0, len(names), _CHUNK)]
+        return [reason for reasons in mapped(_reasons_of, jobs, on) for reason in reasons]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's doubts about files; what it cannot read is reported
-        tries = pool.map(reason, names)
+        tries = pool.map(lambda name: _reason(folder / name, decode), names)  # it decodes outside of Python's lock
         return list(progress.bar(tries, title="reading", unit="file", visible=len(names) > _MANY, total=len(names)))
+
+
+def _reasons_of(job: tuple[Path, list[str], Decoder]) -> list[str | None]:
+    folder, names, decode = job
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [_reason(folder / name, decode) for name in names]
 
 
 def _reason(path: Path, decode: Decoder) -> str | None:

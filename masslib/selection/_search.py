@@ -35,7 +35,7 @@ from masslib.selection.trials import Folder, Judge, Trial, fingerprint
 if TYPE_CHECKING:
     from masslib.data import Splits
 
-_OBJECTIVES = ("size", "latency", "flops")
+_OBJECTIVES = ("size", "packed", "latency", "flops")
 _LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _SENSITIVITY_ROWS = 2000
 
@@ -61,10 +61,11 @@ def search(
     """Find the recipe that makes a model smallest or fastest without losing more of a metric than allowed.
 
     Recipes are tried from gentle to strong: quantization alone, then recipes whose strength can be chosen. For the
-    size these prune, cluster and quantize; how much each layer is pruned follows from one threshold for all layers, or
-    from what each may lose by itself (see `masslib.sensitivity`). For time and operations they remove channels or
-    factorize. The recipe that leads is bisected between what was accepted and what was not. Every trial is judged by
-    its TFLite file, on the validation split; the test split is looked at once, at the end.
+    size these prune, cluster and quantize, and for that of the packed file they prune and squeeze; how much each layer
+    is pruned follows from one threshold for all layers, or from what each may lose by itself (see
+    `masslib.sensitivity`). For time and operations they remove channels or factorize. The recipe that leads is bisected
+    between what was accepted and what was not. Every trial is judged by its TFLite file, on the validation split; the
+    test split is looked at once, at the end.
 
     It can be interrupted at any time (Ctrl-C, or the stop button of a notebook), and returns the best so far. With a
     folder it goes on there the next time, with the trials that are done. The same call makes the same trials, except
@@ -75,7 +76,8 @@ def search(
         splits: `splits.train` fine-tunes and calibrates, `splits.valid` judges, `splits.test` is for the end.
         max_drop: The accepted loss of the metric on the validation split: a fraction, 0.005 being half a percentage
             point, or in the unit of the metric.
-        objective: What becomes small: `"size"` (bytes of the gzipped file), `"latency"` (median time of one row on
+        objective: What becomes small: `"size"` (bytes of the gzipped file), `"packed"` (bytes of the file of
+            `masslib.export.packed`), `"latency"` (median time of one row on
             one thread, against the float file in the same turn), or `"flops"` (operations, then bytes).
         metric: What is judged by: the name of a figure of `masslib.evaluate`, a weighted sum, a function, or a
             `masslib.selection.Metric`.
@@ -91,7 +93,7 @@ def search(
         custom_layers: As in `masslib.compress`.
 
     Returns:
-        A `Search`, whose `.best` is ready for `masslib.export.tflite`.
+        A `Search`, whose `.best` is ready for `masslib.export.tflite`, or `masslib.export.packed`.
 
     Raises:
         TypeError: If `model` is not a Keras 3 model.
@@ -145,7 +147,7 @@ def search(
             table=table_of(judge.figures(store.baseline), trials),
             test={name: score.evaluation for name, score in test.items()},
             sensitivity=found,
-            file=file if folder else None,
+            file=judge.kept(file) if folder else None,
             stopped=stopped,
             max_drop=max_drop,
             metric=metric,

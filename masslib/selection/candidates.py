@@ -13,12 +13,15 @@ from masslib.compression.steps.prune import Prune
 from masslib.compression.steps.prune_channels import PruneChannels
 from masslib.compression.steps.quantize import Quantize
 from masslib.compression.steps.quantize_aware import QuantizeAware
+from masslib.compression.steps.squeeze import Squeeze
 from masslib.selection._sensitivity import Sensitivity
 
 # Accuracy that a layer may lose alone and without training, at strength 0 and at strength 1.
 _TOLERANCES = (0.002, 0.7)
 _LEAST_SPARSITY = 0.05
 _CLUSTERS = 16
+# What a bit costs, at strength 0 and at strength 1
+_LEAST_RATE, _MOST_RATE = 0.03, 30.0
 _START = 0.5
 # Families whose gentlest failure and strongest success are closer than this are done.
 _PRECISION = 1 / 20
@@ -70,7 +73,7 @@ def families_for(objective: str, found: Sensitivity, tuning: dict[str, Any]) -> 
     """Return the families for an objective, from gentle to strong.
 
     Args:
-        objective: `"size"`, `"latency"` or `"flops"`.
+        objective: `"size"`, `"packed"`, `"latency"` or `"flops"`.
         found: Sensitivity to sparsity of the layers that can be pruned.
         tuning: Settings of the fine-tuning, for every step that trains.
     """
@@ -90,6 +93,9 @@ def families_for(objective: str, found: Sensitivity, tuning: dict[str, Any]) -> 
     def factorized(strength: float) -> LowRank:
         return LowRank(error=0.05 + 0.9 * strength, **tuning)
 
+    def squeezed(strength: float) -> Squeeze:
+        return Squeeze(round(_LEAST_RATE * (_MOST_RATE / _LEAST_RATE) ** strength, 4), **tuning)
+
     dynamic, int8 = Quantize("dynamic"), Quantize("int8")
     quantized = [Family("dynamic", lambda _: [dynamic], single=True), Family("int8", lambda _: [int8], single=True)]
     if objective == "size":
@@ -98,6 +104,13 @@ def families_for(objective: str, found: Sensitivity, tuning: dict[str, Any]) -> 
             Family("prune + int8", lambda strength: [globally(strength), int8]),
             Family("prune by layer + cluster + QAT", lambda strength: trained(by_layer(strength))),
             Family("prune + cluster + QAT", lambda strength: trained(globally(strength))),
+        ]
+    if objective == "packed":
+        return [
+            *quantized,
+            Family("squeeze", lambda strength: [squeezed(strength)]),
+            Family("prune by layer + squeeze", lambda strength: [by_layer(strength), squeezed(strength)]),
+            Family("prune + squeeze", lambda strength: [globally(strength), squeezed(strength)]),
         ]
     # Zeros save bytes, but neither time nor operations.
     return [

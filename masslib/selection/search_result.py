@@ -33,12 +33,13 @@ class Search:
             split stayed within the budget), the metric, by default `accuracy` (on the validation split), `drop_points`
             (percentage points below float; of metrics that are no fractions `drop`, in their unit), `size_kb` and
             `gzipped_kb` (1000 bytes), `times_smaller` (gzipped), `nonzero` (weights), `mflops`, `median_ms`,
-            `times_faster`, `seconds` (that the trial took), `recipe` (the steps), `note` (why a trial could not be
-            made; shown below the table).
+            `times_faster`, with `objective="packed"` also `packed_kb`, `seconds` (that the trial took), `recipe` (the
+            steps), `note` (why a trial could not be made; shown below the table).
         test: `"float"` and `"best"` -> `Evaluation` on the test split (None where a function judges), which the
             search never looked at before.
         sensitivity: What the sparsity of each layer was taken from.
-        file: The TFLite file of the best model; None when no folder was given.
+        file: The TFLite file of the best model, or its packed one where that is the objective; None when no folder was
+            given.
         stopped: Why the search ended.
         max_drop: The accepted loss of the metric on the validation split.
         metric: What was judged by.

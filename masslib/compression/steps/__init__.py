@@ -7,5 +7,6 @@ from masslib.compression.steps.prune import Prune
 from masslib.compression.steps.prune_channels import PruneChannels
 from masslib.compression.steps.quantize import Quantize
 from masslib.compression.steps.quantize_aware import QuantizeAware
+from masslib.compression.steps.squeeze import Squeeze
 
-__all__ = ["Cluster", "Distill", "LowRank", "Prune", "PruneChannels", "Quantize", "QuantizeAware"]
+__all__ = ["Cluster", "Distill", "LowRank", "Prune", "PruneChannels", "Quantize", "QuantizeAware", "Squeeze"]

@@ -12,6 +12,7 @@ from masslib.runtime.packed.codings import (
     Coding,
     Grid,
     Planes,
+    RowGrids,
     RowTables,
     Table,
     Whole,
@@ -59,6 +60,8 @@ def _candidates(values: np.ndarray, lags: list[int]) -> Iterator[Coding]:
     table = np.unique(values)
     if not whole and (step := _step(table)) is not None:
         yield Grid(best_settings(multiples(values, step), lags), step)
+    elif not whole and 1 < len(values) <= _MOST_ROWS and (steps := _row_steps(values)) is not None:
+        yield RowGrids(best_settings(multiples(values, steps[:, None]), lags), steps)
     span = int(table[-1]) - int(table[0]) + 1 if whole else np.inf
     if len(table) > min(MOST_LEVELS, 0.75 * span):
         return
@@ -74,6 +77,18 @@ def _candidates(values: np.ndarray, lags: list[int]) -> Iterator[Coding]:
             yield RowTables(best_settings(levels, lags), table)
 
 
+def _row_steps(values: np.ndarray) -> np.ndarray | None:
+    """The step of each row, 0 where there are zeros only; None if a row has none."""
+    steps = np.zeros(len(values), values.dtype)
+    for place, row in enumerate(values):
+        if row.any():
+            step = _step(np.unique(row))
+            if step is None:
+                return None
+            steps[place] = step[0]
+    return steps
+
+
 def _step(table: np.ndarray) -> np.ndarray | None:
     """The largest step of which all values are multiples, to the bit; None if there is none."""
     magnitudes = np.abs(table[table != 0])
@@ -84,6 +99,9 @@ def _step(table: np.ndarray) -> np.ndarray | None:
         if not step[0] > 0 or float(magnitudes.max()) / float(step[0]) > SPAN:
             return None
         levels = multiples(table, step)
-        if fits(levels) and np.array_equal(on_grid(levels, step), table):
-            return step
+        if fits(levels) and np.abs(on_grid(levels, step) - table).max() <= 1e-3 * step[0]:
+            # To the bit it may be its neighbour.
+            for near in (step, np.nextafter(step, 2 * step), np.nextafter(step, 0 * step)):
+                if np.array_equal(on_grid(levels, near), table):
+                    return near
     return None

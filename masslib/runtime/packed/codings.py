@@ -82,6 +82,32 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class RowGrids:
+    """Multiples of one step for each row, as the normalization behind a convolution makes them of those of one step."""
+
+    matrix: Settings
+    steps: np.ndarray
+    number = 6
+
+    def write(self, fields: Fields) -> None:
+        """Append the steps and the settings."""
+        fields.number(len(self.steps))
+        fields.add(self.steps.tobytes())
+        self.matrix.write(fields)
+
+    @classmethod
+    def read(cls, fields: Fields, dtype: np.dtype) -> Self:
+        """Take the steps and the settings."""
+        steps = np.frombuffer(fields.piece(fields.number() * dtype.itemsize), dtype)
+        return cls(Settings.read(fields), steps)
+
+    def values(self, code: Code, shape: tuple[int, int], dtype: np.dtype, given: np.ndarray | None) -> np.ndarray:
+        """Code the values."""
+        levels = None if given is None else multiples(given, self.steps[:, None])
+        return on_grid(code_matrix(code, shape, self.matrix, levels), self.steps[:, None])
+
+
+@dataclass(frozen=True)
 class Table:
     """Numbers of a few values, such as centroids: places in their sorted table, from the one nearest to zero on."""
 
@@ -179,7 +205,9 @@ class Planes:
         return found.view(dtype).reshape(shape)
 
 
-CODINGS: dict[int, type[Coding]] = {coding.number: coding for coding in (Whole, Grid, Table, RowTables, Planes)}
+CODINGS: dict[int, type[Coding]] = {
+    coding.number: coding for coding in (Whole, Grid, Table, RowTables, Planes, RowGrids)
+}
 
 
 def _code_plane(code: Code, above: np.ndarray, given: np.ndarray | None) -> np.ndarray:
@@ -202,7 +230,8 @@ def _blocks(size: int) -> Iterable[slice]:
 
 def multiples(values: np.ndarray, step: np.ndarray) -> np.ndarray:
     """The nearest multiples of a step, as whole numbers."""
-    return np.rint(values.astype("float64") / step.astype("float64")).astype(np.int64)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a row of zeros has the step 0
+        return np.nan_to_num(np.rint(values.astype("float64") / step.astype("float64"))).astype(np.int64)
 
 
 def on_grid(levels: np.ndarray, step: np.ndarray) -> np.ndarray:

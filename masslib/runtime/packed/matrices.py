@@ -21,6 +21,8 @@ MOST_ROWS = 2**16
 
 _ZEROS_APART = 0.15
 _LARGE = 300_000
+# What it is worth to have a row less, each of which takes time
+_BITS_PER_ROW = 0.25
 _QUARTER_OCTAVES = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
 _SCALES = 64
 # Flags
@@ -116,7 +118,7 @@ def _best_zero_map(how: Settings, matrix: np.ndarray, lags: Iterable[int]) -> Se
         turned = nonzero.T if settings.flags & _TRANSPOSED else nonzero
         cost = Cost()
         model.zero_map(cost, turned.shape, settings.lag, bool(settings.flags & _BY_ROW), np.ascontiguousarray(turned))
-        return cost.bits_spent
+        return cost.bits_spent + _BITS_PER_ROW * len(turned)
 
     # The longer rows are quicker; of a large matrix no others are tried.
     turns = [side for side in (0, _TRANSPOSED) if matrix.shape[0 if side == 0 else 1] <= MOST_ROWS]

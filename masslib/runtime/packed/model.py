@@ -47,15 +47,14 @@ def zero_map(code: Code, shape: tuple[int, int], lag: int, by_row: bool, nonzero
         if by_row:
             overall = (_row_total(code, totals, entries) << 16) // (2 * columns)
         overall = min(max(overall, _LEAST), _MOST)
-        context = np.searchsorted(_ODDS, ((in_column << 16) + 2 * overall) // (row + 2)) * _ODDS_CLASSES
-        context += np.searchsorted(_ODDS, overall)
-        context *= 4
+        context = np.searchsorted(_ODDS, ((in_column << 16) + 2 * overall) // (row + 2)) * (4 * _ODDS_CLASSES)
+        context += 4 * int(np.searchsorted(_ODDS, overall))
         if row >= 1:
             context += found[row - 1]
         if row >= lag:
             context += 2 * found[row - lag]
-        probability = ((seen[1] << 16) + 2 * overall) // (seen[0] + 2)
-        found[row] = code.bits(np.clip(probability, _LEAST, _MOST)[context], entries)
+        probability = ((seen[1][context] << 16) + 2 * overall) // (seen[0][context] + 2)
+        found[row] = code.bits(np.minimum(np.maximum(probability, _LEAST), _MOST), entries)
         seen[0] += np.bincount(context, minlength=seen.shape[1])
         seen[1] += np.bincount(context[found[row] != 0], minlength=seen.shape[1])
         in_column += found[row]
