@@ -1,4 +1,4 @@
-"""The page with the table of the zoo: `PYTHONPATH=tests python -m zoo.page` writes it, or the rows of the networks named."""
+"""The table of the zoo: `PYTHONPATH=tests python -m zoo.page [NETWORK ...]` runs rows and writes them to its page."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ COLUMNS = ("fit", "arrays", "bridge", "Prune", "int8", "dynamic", "QAT", "TFLite
 _HEAD = """# Networks of others
 
 Small networks after the examples of [keras.io](https://keras.io/examples/), with random rows, and what every room of
-masslib does with them. Written by `PYTHONPATH=tests python -m zoo.page`; `tests/test_zoo.py` runs every row and compares.
+masslib does with them. `PYTHONPATH=tests python -m zoo.page` writes it; `tests/test_zoo.py` runs every row.
 
 - `fit`, `arrays`: two epochs from a `tf.data.Dataset`, one from arrays, give the losses and metrics of `model.fit` from
-  the same weights, to 1e-6.
+  the same weights, to 1e-6 (`fused=False`).
 - `bridge`: the tf_keras model answers the rows as the Keras model does, to 1e-4 of the largest answer.
 - `Prune`, `QAT`: two steps of `Prune(0.5)` and `QuantizeAware()`. The layers that `diagnose` names have the zeros, and
   the int8 file answers as the trained model does.
-- `int8`, `dynamic`, `TFLite`, `SavedModel`: the loaded file gives the structure and the answers of the model: float32 to
-  1e-4 of the largest, int8 to 5 % and dynamic to 3 % in the mean.
+- `int8`, `dynamic`, `TFLite`, `SavedModel`: the loaded file gives the structure and the answers of the model: float32
+  to 1e-4 of the largest, int8 to 5 % and dynamic to 3 % in the mean.
 
 `one row`: TFLite can hold the network for a fixed number of rows only, and the error of the first try says
-`pass batch_size=1`. `nothing to prune`: `diagnose` says so of every layer. `told`: refused before anything is trained or
-written, in the words below the table. GANs and other networks of several parts are trained whole; what is compressed and
-exported is the part that is deployed.
+`pass batch_size=1`. `nothing to prune`: `diagnose` says so of every layer. `told`: refused before any file appears, in
+the words below the table. GANs and other networks of several parts are trained whole; what is compressed and exported
+is the part that is deployed.
 """
 
 
