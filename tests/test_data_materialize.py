@@ -56,7 +56,7 @@ def same(found, expected):
     tf.nest.assert_same_structure(found, expected)
     for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
         assert (a is None) == (b is None) and getattr(a, "dtype", None) == getattr(b, "dtype", None)
-        np.testing.assert_array_equal([v.decode() for v in a] if getattr(a, "dtype", None) == object else a, b)
+        np.testing.assert_array_equal([v.decode() for v in a] if a is not None and a.dtype.kind == "O" else a, b)
 
 
 # Single images without labels cannot be told from batches, so they are taken for such.

@@ -76,7 +76,10 @@ def agreement(
 def _answers(model: Any, source: Source, batch_size: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The outputs of all rows and the labels, each by the name of the output."""
     parts = list(pieces(model, source, batch_size))
-    return {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}, parts[0].y
+    return tuple(
+        {name: np.concatenate([getattr(part, kind)[name] for part in parts]) for name in getattr(parts[0], kind)}
+        for kind in ("outputs", "y")
+    )
 
 
 def _aligned(file: str, found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
