@@ -5,6 +5,7 @@ from masslib.data.arrays import from_arrays
 from masslib.data.catalog import load
 from masslib.data.directory import from_directory
 from masslib.data.materialize import from_dataset
+from masslib.data.photos import photos
 from masslib.data.ragged import ragged
 from masslib.data.records import from_records
 from masslib.data.shards import read_shards, write_shards
@@ -21,6 +22,7 @@ __all__ = [
     "from_directory",
     "from_records",
     "load",
+    "photos",
     "ragged",
     "read_shards",
     "split",

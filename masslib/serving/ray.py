@@ -10,7 +10,7 @@ from typing import Any
 
 from masslib._util.extras import needed_by
 from masslib.serving.asgi import Application
-from masslib.serving.http import Request
+from masslib.serving.messages import Request
 from masslib.serving.settings import Settings, loads
 
 

@@ -211,11 +211,24 @@ def labels_like(dataset: tf.data.Dataset, rows: int) -> tf.Tensor | None:
 
 def _lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
     """Make a batch of zeros. To take one from the dataset would change the order of those that shuffle anew."""
-    specs = tf.nest.flatten(dataset.element_spec)
-    dense = all(isinstance(spec, tf.TensorSpec) for spec in specs)
-    if not dense or not all(spec.shape.rank and spec.shape[1:].is_fully_defined() for spec in specs):
+
+    def known(spec: Any) -> bool:
+        varying = getattr(spec, "ragged_rank", 0) + 1  # axes whose sizes are those of the rows
+        return bool(spec.shape.rank) and spec.shape[varying:].is_fully_defined()
+
+    def zeros(spec: Any) -> Any:
+        dense = tf.zeros([rows, *(1 if size is None else size for size in spec.shape[1:])], spec.dtype)
+        if isinstance(spec, tf.SparseTensorSpec):
+            return tf.sparse.from_dense(dense)
+        if isinstance(spec, tf.RaggedTensorSpec):
+            return tf.RaggedTensor.from_tensor(
+                dense, ragged_rank=spec.ragged_rank, row_splits_dtype=spec.row_splits_dtype
+            )
+        return dense
+
+    if not all(known(spec) for spec in tf.nest.flatten(dataset.element_spec)):
         return next(iter(dataset))
-    return tf.nest.map_structure(lambda spec: tf.zeros([rows, *spec.shape[1:]], spec.dtype), dataset.element_spec)
+    return tf.nest.map_structure(zeros, dataset.element_spec)
 
 
 def _cutter(parts: int) -> Any:
