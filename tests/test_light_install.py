@@ -104,7 +104,7 @@ class Hidden:
 
 sys.meta_path.insert(0, Hidden())
 """
-NEEDS = r".+ needs [a-z-]+, which comes with: pip install 'masslib\[train\]'"
+NEEDS = r".+ needs [a-z-]+, which comes with: pip install 'masslib\[(train|serve)\]'"
 
 
 @pytest.fixture(scope="module")

@@ -213,9 +213,8 @@ def _matched(outputs: list[str], names: list[str] | None, what: str, values: Any
         return dict.fromkeys(outputs, values)
     if isinstance(values, dict):
         flat = named(values, None)
-        # Keras takes the names of the layers as well as the keys of the outputs.
-        if names and len(names) == len(outputs) and set(flat) <= set(names):
-            flat = {name: flat[key] for name, key in zip(outputs, names, strict=True) if key in flat}
+        if outputs == [""] and list(flat) == names:
+            flat = {"": flat[names[0]]}
         if not set(flat) <= set(outputs):
             raise ValueError(f"{what} has the names {', '.join(flat)}, the model the outputs {', '.join(outputs)}")
     else:

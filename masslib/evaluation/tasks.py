@@ -116,10 +116,12 @@ def _losses(model: Any, names: list[str]) -> dict[str, Any]:
     """The compiled loss of each output; None where there is none."""
     loss = getattr(model, "loss", None)
     if isinstance(loss, dict):
-        keys = output_names(model) or names
         flat = named(loss, None)
-        by_layer = dict(zip(names, keys, strict=True)) if len(keys) == len(names) else {}
-        return {name: flat.get(name, flat.get(by_layer.get(name))) for name in names}
+        return (
+            dict.fromkeys(names, *flat.values())
+            if names == [""] and len(flat) == 1
+            else {name: flat.get(name) for name in names}
+        )
     if isinstance(loss, list | tuple):
         losses = list(named(loss, None).values())
         return dict(zip(names, losses, strict=True)) if len(losses) == len(names) else dict.fromkeys(names)
