@@ -18,6 +18,7 @@ from masslib import runtime
 from masslib._util.checks import check_counts
 from masslib.formats._flops import flops, nonzero
 from masslib.formats.tflite import sparsity, weights
+from masslib.runtime.example import batch
 from masslib.runtime.unpacking import SUFFIX
 
 __all__ = [
@@ -228,7 +229,7 @@ def latencies(
     with contextlib.ExitStack() as stack:
         timers = {
             name: _Timer(
-                *loaded, _batch(name, loaded[0], batch_size, seed, example_inputs), batch_size, runs, max_seconds
+                *loaded, batch(name, loaded[0], batch_size, seed, example_inputs), batch_size, runs, max_seconds
             )
             for name, loaded in ((name, _loaded(name, model, threads, stack)) for name, model in models.items())
         }
@@ -281,36 +282,6 @@ class _Timer:
     def result(self) -> Latency:
         median, p95 = np.percentile(self._times, [50, 95]) / 1e6
         return Latency(float(median), float(p95), len(self._times), self._batch_size, self._threads, tuple(self._turns))
-
-
-def _batch(name: str, model: Any, batch_size: int, seed: int, example_inputs: Any) -> Any:
-    """What a model is timed on: rows of the user, or random ones."""
-    tensors = getattr(model, "inputs", None)
-    if not isinstance(tensors, Mapping):  # another program's model with one input
-        tensors = {"": runtime.Tensor((None, *model.input_shape), np.dtype(getattr(model, "dtype", "float32")))}
-    by_rows = getattr(model, "by_rows", True)
-    if example_inputs is not None:
-        arrays = model.by_name(example_inputs) if hasattr(model, "by_name") else {"": np.asarray(example_inputs)}
-        if by_rows:
-            arrays = {key: array[np.arange(batch_size) % len(array)] for key, array in arrays.items()}
-    else:
-        rng = np.random.default_rng(seed)
-        arrays = {key: _random(name, tensor, batch_size if by_rows else None, rng) for key, tensor in tensors.items()}
-    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
-
-
-def _random(name: str, tensor: runtime.Tensor, rows: int | None, rng: np.random.Generator) -> np.ndarray:
-    shape = tensor.shape if rows is None else (rows, *tensor.shape[1:])
-    if None in shape:
-        raise ValueError(
-            f"{name!r} takes inputs of shape {tensor.shape[1:]}; expected one without open dimensions, or "
-            "example_inputs, rows of your data"
-        )
-    if tensor.dtype.kind == "f":
-        return rng.random(shape, "float32")
-    # Every table of words has a 0 and a 1.
-    numbers = rng.integers(0, 2, shape)
-    return numbers.astype(str).astype(object) if tensor.dtype.kind == "O" else numbers.astype(tensor.dtype)
 
 
 def _loaded(name: str, model: Any, threads: int, stack: contextlib.ExitStack) -> tuple[Any, int | None]:

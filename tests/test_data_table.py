@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import tensorflow as tf
 
-from masslib.data import Splits, from_dataframe, load
+from masslib.data import Splits, from_arrays, from_dataframe, load, ragged, read_shards, write_shards
 from masslib.data.table import encoded, table
 
 FILE = Path(__file__).resolve().parents[1] / "data" / "adult" / "adult.csv.gz"
@@ -106,3 +107,99 @@ def test_a_data_frame_is_what_from_arrays_makes_of_its_columns():
     ):
         with pytest.raises(error, match=words):
             from_dataframe(wrong, y)
+
+
+FRAME = pandas.DataFrame(
+    {
+        "age": [30, 50, 20, 40],
+        "tall": [True, False, True, True],
+        "h": [1.6, 1.8, 1.7, 1.9],
+        "job": ["judge", "cook", "judge", "pilot"],
+        "words": [[1, 2], [3], [4, 5, 6], [7]],
+        "grade": [2, 0, 1, 1],
+        "price": [0.5, 1.0, 2.0, 4.0],
+        "weight": [1.0, 2.0, 0.5, 1.0],
+    }
+)
+
+
+def same(found, expected):
+    tf.nest.assert_same_structure(found, expected)
+    for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_columns_become_named_inputs_and_outputs(tmp_path):
+    subset = from_dataframe(
+        FRAME,
+        x={"age": "age", "body": ["tall", "h"], "job": "job", "words": ragged(FRAME["words"])},
+        y={"kind": "job", "grade": "grade", "both": ["price", "h"]},
+        sample_weight="weight",
+        classes={"kind": ["pilot", "judge", "cook"], "grade": ["low", "middle", "high"]},
+    )
+    expected = from_arrays(
+        {
+            "age": FRAME["age"].to_numpy(),
+            "body": FRAME[["tall", "h"]].to_numpy(np.float32),
+            "job": ["judge", "cook", "judge", "pilot"],
+            "words": ragged(FRAME["words"]),
+        },
+        {"kind": np.int32([1, 2, 1, 0]), "grade": [2, 0, 1, 1], "both": FRAME[["price", "h"]].to_numpy(np.float32)},
+        FRAME["weight"],
+    )
+    same(subset[:], expected[:])
+    assert subset.classes == {"kind": ["pilot", "judge", "cook"], "grade": ["low", "middle", "high"], "both": None}
+    back = read_shards(write_shards(subset, tmp_path / "shards", shards=2))
+    same(back[:], subset[:])
+    for found, other in zip(back.batches(3, seed=1), expected.batches(3, seed=1), strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, found, other)
+
+
+def test_what_is_left_is_the_matrix():
+    numbers = FRAME.drop(columns=["job", "words"])
+    subset = from_dataframe(numbers, y=["grade", "age"], sample_weight="weight")
+    same(subset[:], (numbers[["tall", "h", "price"]].to_numpy(np.float32), *subset[:][1:]))
+    assert subset.y.tolist() == FRAME[["grade", "age"]].values.tolist() and subset.y.dtype == np.int64
+    alone = from_dataframe(numbers.convert_dtypes(), x=["age", "grade"])
+    assert (
+        alone.y is None
+        and alone[:][0].dtype == np.int64
+        and alone[:][0].tolist() == [[30, 2], [50, 0], [20, 1], [40, 1]]
+    )
+    assert from_dataframe(FRAME, "job", x="age")[:][0].shape == (4,)
+    category = from_dataframe(FRAME.astype({"job": "category"}), x={"job": "job"}, y={"a": "grade", "b": "price"})
+    assert category[:][0]["job"].tolist() == FRAME["job"].tolist() and category.classes is None
+
+
+@pytest.mark.parametrize(
+    "options, error, words",
+    [
+        ({"x": {"a": "wage"}, "y": "grade"}, ValueError, r"x\['a'\] is 'wage', expected one of the columns \['age', "),
+        ({"x": {"a": ["age", "job"]}}, ValueError, r"columns \['job'\] hold no numbers.* such as {'job': 'job'}"),
+        ({"x": {"a": "words"}}, ValueError, r"column 'words' holds \[1, 2\], .* as ragged\(frame\[...\]\)"),
+        (
+            {"x": "age", "y": {"k": "job"}, "classes": ["a"]},
+            ValueError,
+            r"classes is \['a'\], and the labels are \['k'\]",
+        ),
+        ({"x": "age", "y": {"k": "job"}, "classes": {"k": ["cook"]}}, ValueError, "column 'job' holds 'judge'"),
+        ({"x": {"a": np.zeros(4)}}, TypeError, r"x\['a'\] is a ndarray, expected a column, a list of columns"),
+        ({"x": "age", "y": "grade", "sample_weight": "job"}, ValueError, r"columns \['job'\] hold no numbers"),
+        ({"x": []}, ValueError, "x is an empty list"),
+        ({"y": list(FRAME.columns)}, ValueError, "all of them in y or sample_weight"),
+    ],
+)
+def test_columns_that_cannot_be_fields_are_refused(options, error, words):
+    with pytest.raises(error, match=words):
+        from_dataframe(FRAME, **options)
+
+
+def test_missing_values_are_named():
+    holes = FRAME.convert_dtypes().assign(age=pandas.array([1, None, 3, 4], "Int64"), job=["a", None, "b", None])
+    with pytest.raises(ValueError, match=r"x\['age'\] holds NaN .* in 1 rows, first in row 1"):
+        from_dataframe(holes, x={"age": "age"})
+    with pytest.raises(ValueError, match="column 'job' misses 2 values, first in row 1; fill them"):
+        from_dataframe(holes, x={"job": "job"})
+    with pytest.raises(ValueError, match="y is 'a', which several columns are called"):
+        from_dataframe(pandas.DataFrame(np.zeros((2, 3)), columns=["a", "a", "b"]), y="a")

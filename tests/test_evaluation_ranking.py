@@ -70,3 +70,17 @@ def test_errors_say_what_is_wrong():
         rank(np.zeros((4, 3)), np.full(4, 3))
     with pytest.raises(ValueError, match="sample_weight is not used in rankings"):
         evaluate(Echo(), (np.zeros((4, 3)), np.arange(4) % 3, np.ones(4)), task="ranking")
+
+
+def test_users_may_stand_in_an_input():
+    class Scores:
+        def predict(self, x):
+            return x["score"]
+
+    users = np.repeat(np.arange(40), 5)
+    x = {"user": users[:, None], "score": RNG.normal(size=(200, 1))}
+    y = RNG.random(200) < 0.4
+    named = evaluate(Scores(), (x, y), task="ranking", groups="user", k=2, batch_size=32)
+    assert named == rank(x["score"], y, groups=users, k=2)
+    with pytest.raises(ValueError, match="groups='who': expected the name of an input .*; the inputs have user, score"):
+        evaluate(Scores(), (x, y), task="ranking", groups="who")

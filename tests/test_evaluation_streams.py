@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+import masslib
 from masslib.data import from_arrays
 from masslib.evaluation import Evaluations, evaluate
+from masslib.evaluation.tasks import compiled_options
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(50, 6, 5, 4)).astype("float32")
@@ -181,3 +183,46 @@ def test_errors_say_what_is_wrong(outputs, y, options, words):
         return
     with pytest.raises(ValueError, match="sample_weight has shape"):
         evaluate(Echo(), (LOGITS, PIXELS, np.ones((50, 3))), task="segmentation")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["dict", "list"])
+def test_files_of_several_outputs_are_judged_as_their_model(tmp_path, form):
+    """The names of the outputs are those of the model, whatever their order in the file."""
+    entry = {"b": keras.Input((3,), name="b"), "a": keras.Input((2,), name="a")}
+    joined = keras.layers.Concatenate()(list(entry.values()))
+    outputs = {
+        "zebra": keras.layers.Dense(3, activation="softmax", name="zebra")(joined),
+        "ape": keras.layers.Dense(3, activation="softmax", name="ape")(joined),
+    }
+    x = {"b": RNG.normal(size=(60, 3)).astype("float32"), "a": RNG.normal(size=(60, 2)).astype("float32")}
+    y = {"zebra": np.arange(60) % 3, "ape": RNG.integers(0, 3, 60)}
+    if form == "list":
+        model = keras.Model(list(entry.values()), list(outputs.values()))
+        x, labels = list(x.values()), list(y.values())
+        model.compile("sgd", ["sparse_categorical_crossentropy"] * 2)
+    else:
+        model, labels = keras.Model(entry, outputs), y
+        model.compile("sgd", dict.fromkeys(outputs, "sparse_categorical_crossentropy"))
+    expected = evaluate(model, (x, labels))
+    assert expected.metrics == evaluate(model, (x, y)).metrics and list(expected) == ["zebra", "ape"]
+    for path in (
+        masslib.export.tflite(model, tmp_path / "model.tflite"),
+        masslib.export.saved_model(model, tmp_path / "saved"),
+        masslib.export.tflite(masslib.compress(model, masslib.Quantize("dynamic")), tmp_path / "dynamic.tflite"),
+    ):
+        for data in ((x, labels), (x, y)):
+            found = evaluate(path, data, **compiled_options(model))
+            assert found.metrics == pytest.approx(expected.metrics, abs=0.05), path
+    splits = masslib.data.Splits.from_arrays(*(masslib.data.from_arrays(x, labels) for _ in range(3)))
+    table = masslib.compare(
+        model,
+        {"dynamic": masslib.Quantize("dynamic")},
+        splits,
+        metric={"ape/accuracy": 1, "zebra/auc": 0.5},
+        verbose=False,
+    ).table
+    wanted = expected["ape"].accuracy + 0.5 * expected["zebra"].auc
+    assert table.iloc[:, 0]["float"] == pytest.approx(wanted, abs=1e-3)
+    falling = masslib.sensitivity(model, splits.valid, levels=[0.5], metric="zebra/accuracy", verbose=False)
+    assert falling.baseline == expected["zebra"].accuracy

@@ -82,3 +82,11 @@ def test_models_of_tf_keras_and_half_inputs_have_probes():
     assert probe.max() == 32
     half = keras.Sequential([keras.Input((4,), batch_size=2, dtype="bfloat16"), L.Dense(2)])
     assert probe_inputs(half, 9).shape == (2, 4)
+
+
+def test_every_input_of_whole_numbers_has_the_limit_of_its_own_table():
+    sizes = {"a": 5, "b": 40, "c": 7}
+    inputs = {name: keras.Input((1,), name=name, dtype="int32") for name in sizes}
+    found = [keras.layers.Embedding(size, 2)(inputs[name]) for name, size in sizes.items()]
+    drawn = probe_inputs(keras.Model(inputs, keras.layers.Add()(found)), 64)
+    assert {name: values.max() for name, values in drawn.items()} == {name: size - 1 for name, size in sizes.items()}

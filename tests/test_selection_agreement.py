@@ -21,7 +21,7 @@ def data():
 @pytest.mark.slow
 def test_each_figure_is_what_numpy_says(model, data, tmp_path):
     path = export.tflite(compress(model, Quantize("int8"), data), tmp_path / "int8.tflite")
-    table = masslib.agreement(model, {"int8": path, "same": model}, data)
+    table = masslib.agreement(model, {"int8": path, "same": model}, data, batch_size=32)
     x, y = data
     expected, found = np.asarray(model(x)), export.load(path).predict(x)
     assert table.index.tolist() == ["model", "int8", "same"]

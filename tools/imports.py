@@ -34,6 +34,7 @@ _TRAIN: tuple[tuple[str, ...], tuple[str, ...]] = (("train",), ("train",))
 EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "_util": ((), ()),
     "_util.kernels": ((), ("train",)),
+    "_util.mapping": ((), ("ray",)),
     "_util.photos": ((), ("train",)),
     "_util.quiet": _TRAIN,
     "_util.records": (("serve",), ("serve",)),

@@ -56,7 +56,7 @@ class Decoder:
             if pixels > self.max_pixels:
                 raise TooLarge(f"too large: {image.width} x {image.height} pixels, at most {self.max_pixels:,} in all")
             # Not for JPEG: the second picture in a phone's file is a preview or a brightness map.
-            if image.format != "JPEG" and image.is_animated:
+            if image.format not in ("JPEG", "MPO") and image.is_animated:
                 raise Unsuitable(f"animated: {image.n_frames} frames")
             image.draft(None, (2 * max(self.image_size),) * 2)
             image.load()

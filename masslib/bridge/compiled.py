@@ -87,6 +87,20 @@ def like_outputs(twin: tf_keras.Model, values: list[Any]) -> Any:
     """Put values, one for each output of a tf_keras model, into the structure of its outputs, as its `fit` wants them.
 
     It is asked of the model because models that TFMOT has transformed have lists in the place of dicts.
+
+    Args:
+        twin: A functional tf_keras model.
+        values: One for each of its outputs, in their order: labels, losses or weights.
+
+    Returns:
+        The structure of `twin.output`; of one output its value alone.
+
+    Example:
+        >>> import tf_keras
+        >>> inputs = tf_keras.Input((2,))
+        >>> twin = tf_keras.Model(inputs, {"kind": tf_keras.layers.Dense(3)(inputs), "price": inputs})
+        >>> like_outputs(twin, ["mse", "mae"])
+        {'kind': 'mse', 'price': 'mae'}
     """
     return keras.tree.pack_sequence_as(twin.output, values) if len(values) > 1 else values[0]
 

@@ -89,8 +89,10 @@ class Tuner:
         # TensorFlow advises against tracing anew, but every step of a recipe has another model to trace.
         with self._progress(training, keras.callbacks.Callback) as watcher, quiet_logger():
             batches = self._batches(training)
-            if model.compiled and output_names(getattr(model, "student", model)) != output_names(self.model):
-                batches = batches.map(partial(self._suited, getattr(model, "student", model)))
+            # A model that trains another one, as `Distill` and `Squeeze` make them, has no outputs of its own.
+            trained = getattr(model, "student", getattr(model, "model", model))
+            if model.compiled and output_names(trained) != output_names(self.model):
+                batches = batches.map(partial(self._suited, trained))
             fit(model, batches, verbose=0, callbacks=[watcher])
 
     def sample(self, twin: tf_keras.Model, batches: int) -> list[tuple[Any, ...]]:

@@ -1,9 +1,11 @@
 """From raw files to reproducible batches; NumPy until `Subset.batches()`."""
 
+from masslib.data._split import split
 from masslib.data.arrays import from_arrays
 from masslib.data.catalog import load
 from masslib.data.directory import from_directory
 from masslib.data.materialize import from_dataset
+from masslib.data.photos import photos
 from masslib.data.ragged import ragged
 from masslib.data.records import from_records
 from masslib.data.shards import read_shards, write_shards
@@ -20,7 +22,9 @@ __all__ = [
     "from_directory",
     "from_records",
     "load",
+    "photos",
     "ragged",
     "read_shards",
+    "split",
     "write_shards",
 ]

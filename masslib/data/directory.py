@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from masslib._util import progress
-from masslib._util.extras import needed_by
-from masslib._util.photos import Decoder, Unsuitable
-from masslib.data.batches import whole
-from masslib.data.photos import PhotoRows
+from masslib.data.photos import PhotoRows, decoder, unreadable
 from masslib.data.splits import Splits, set_aside
 from masslib.data.subset import Subset
 
-_RESIZE = ("stretch", "crop", "pad")
 _PARTS = 3  # train, valid, test: each needs a photo of every class
-_MANY = 2000
 
 
 def from_directory(
@@ -34,6 +27,7 @@ def from_directory(
     test: int | float = 0.2,
     seed: int = 0,
     max_pixels: int = 64_000_000,
+    on: Any = None,
 ) -> Splits:
     """Makes `Splits` of photos (PNG, JPEG) that lie in one folder per class, each class in proportion.
 
@@ -52,6 +46,8 @@ def from_directory(
         test: test rows, likewise.
         seed: of the split, 0 to 2**32 - 1.
         max_pixels: photos with more pixels are not decoded, whatever their size in bytes.
+        on: who looks at the files: None for threads of this process, or as in `write_shards`; others must find the
+            folder under this name.
 
     Returns:
         `Splits`, its `skipped` being a dict from the file, as "class/name", to the reason.
@@ -70,10 +66,10 @@ def from_directory(
         >>> from_directory(folder, image_size=(32, 32), valid=2, test=2).train
         Subset(2 rows of (32, 32, 3), photos in files, labels int32, 2 classes)
     """
-    folder, decode = Path(folder), Decoder(*_checked(image_size, channels, resize, max_pixels))
+    folder, decode = Path(folder), decoder(image_size, channels, resize, max_pixels)
     classes = _classes(folder)
     names = [f"{name}/{file}" for name in classes for file in _listed(folder / name)]
-    reasons = _reasons(folder, names, decode)
+    reasons = unreadable(folder, names, decode, on)
     skipped = {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
     if skipped:
         warnings.warn(_summary(folder, len(names), skipped), stacklevel=2)
@@ -85,17 +81,6 @@ def from_directory(
     rest, held_out = set_aside(photos, test, seed=seed, name="test")
     train, aside = set_aside(rest, valid, seed=seed, name="valid", total=len(photos))
     return Splits(train, aside, held_out, classes, skipped=skipped)
-
-
-def _checked(image_size: Sequence[int], channels: int, resize: str, max_pixels: int) -> tuple:
-    if not isinstance(image_size, Sequence) or isinstance(image_size, str) or len(image_size) != 2:
-        raise TypeError(f"image_size is {image_size!r}, expected (height, width) in pixels, such as (64, 64).")
-    size = whole("image_size[0]", image_size[0], 1), whole("image_size[1]", image_size[1], 1)
-    if channels not in (1, 3):
-        raise ValueError(f"channels is {channels!r}, expected 1 for grey or 3 for colour.")
-    if resize not in _RESIZE:
-        raise ValueError(f"resize is {resize!r}, expected one of {', '.join(map(repr, _RESIZE))}.")
-    return size, int(channels), resize, whole("max_pixels", max_pixels, 1)
 
 
 def _listed(folder: Path) -> list[str]:
@@ -111,43 +96,6 @@ def _classes(folder: Path) -> list[str]:
             f"{folder} has no sub-folders; expected one for each class, such as {folder / 'cat'} and {folder / 'dog'}."
         )
     return classes
-
-
-def _reasons(folder: Path, names: list[str], decode: Decoder) -> list[str | None]:
-    """For each file the reason why it cannot be used, or None; Pillow decodes outside Python's lock."""
-
-    def reason(name: str) -> str | None:
-        return _reason(folder / name, decode)
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's doubts about files; what it cannot read is reported
-        tries = pool.map(reason, names)
-        return list(progress.bar(tries, title="reading", unit="file", visible=len(names) > _MANY, total=len(names)))
-
-
-def _reason(path: Path, decode: Decoder) -> str | None:
-    with needed_by("masslib.data.from_directory"):
-        from PIL import Image, UnidentifiedImageError
-
-    if path.is_dir():
-        return "folder: photos are looked for in the folder of their class alone"
-    if not path.is_file():
-        return "no file: a broken link or a device"
-    try:
-        if not path.stat().st_size:
-            return "empty"
-        decode(path)
-    except UnidentifiedImageError:
-        return "no PNG or JPEG image"
-    except Image.DecompressionBombError:  # beyond Pillow's own limit, before its size is known
-        return "too large: more than twice PIL.Image.MAX_IMAGE_PIXELS"
-    except Unsuitable as error:
-        return str(error)
-    except OSError as error:
-        return f"unreadable: {error.strerror}" if error.errno else f"damaged: {error}"
-    except Exception as error:  # a damaged file makes Pillow raise almost anything
-        return f"damaged: {type(error).__name__}: {error}"
-    return None
 
 
 def _summary(folder: Path, total: int, skipped: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,8 @@ def as_rows(name: str, values: Any, make: Callable[[str, Any, Any], Rows], optio
     """
     if isinstance(values, Subset):
         values = values.rows
+    if isinstance(values, Rows) and isinstance(option, numbers.Real):
+        raise ValueError(f"scale {option!r} was passed for {name}, rows that have their scale already; expected None.")
     if values is None or isinstance(values, Rows):
         return values
     if not isinstance(values, dict | list | tuple) or _is_one_array(values):

@@ -12,6 +12,8 @@ import numpy as np
 from masslib.data.ragged import padded
 from masslib.data.rows import Index, Rows
 
+_LEAST, _MAPPED = 256, 2**25  # rows, and bytes of records, that are read through one map
+
 
 @dataclass(frozen=True)
 class Field:
@@ -47,11 +49,15 @@ class _Filed(Rows):
         return len(self._rows)
 
     def _by_file(self, chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """File, places among the chosen rows, and their numbers in the file."""
+        """File, places among the chosen rows, and their numbers in the file, as many as are read through one map."""
         shards = np.searchsorted(self._ends, chosen, side="right")
         for shard in np.unique(shards):
             here = np.flatnonzero(shards == shard)
-            yield int(shard), here, chosen[here] - (self._ends[shard] - self._counts[shard])
+            # Pages count as memory until the map is closed: the labels of a file would bring in all of it.
+            step = max(_LEAST, _MAPPED * self._counts[shard] // self._paths[shard].stat().st_size)
+            for first in range(0, len(here), step):
+                some = here[first : first + step]
+                yield int(shard), some, chosen[some] - (self._ends[shard] - self._counts[shard])
 
     def __repr__(self) -> str:
         return f"{super().__repr__()} in {len(self._paths)} shards"

@@ -20,14 +20,13 @@ from masslib._util.manifest import checksum, read_sealed, write_sealed
 from masslib._util.mapping import mapped
 from masslib.data.batches import whole
 from masslib.data.rows import ArrayRows, NestedRows, Rows, nested
+from masslib.data.shard_records import FRAME, PARTS, example_of, fields_of, parts, record_of, starts_of, stored, varies
 from masslib.data.shard_rows import Field, RaggedShardRows, ShardRows
 from masslib.data.subset import Subset
 
 _MANIFEST, _INDEX = "manifest.json", ".index.npy"
 _OURS = re.compile(r"manifest\.json|shard-\d{5,}-of-\d{5,}\.tfrecord(\.index\.npy)?")
 _FIRST_FORMAT, _FORMAT = "masslib shards 1", "masslib shards 2"
-_PARTS = ("x", "y", "sample_weight")
-_FRAME = 12, 4  # bytes that TFRecord puts before and behind each record: its length and checksums
 _CHUNK = 256
 _SMALL = 64  # bytes of a label or weight that is held in memory
 
@@ -65,7 +64,7 @@ def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int 
     """
     if not isinstance(subset, Subset):
         raise TypeError(f"subset is a {type(subset).__name__}, expected a Subset; make one with from_arrays(x, y).")
-    for name, rows in _fields(subset).items():
+    for name, rows in fields_of(subset).items():
         if rows.dtype.kind not in "biufcSU":
             raise ValueError(
                 f"{name} of {subset!r} has dtype {rows.dtype}, which a record cannot hold; expected numbers, or "
@@ -102,18 +101,18 @@ def write_shard(job: tuple[Subset, str]) -> list[dict[str, Any]]:
     import tensorflow as tf
 
     subset, target = job[0], Path(job[1])
-    fields, starts = _fields(subset), []
+    fields, starts = fields_of(subset), []
     with replacing(target) as path:
         end = 0
         with tf.io.TFRecordWriter(str(path)) as writer:
             for first in range(0, len(subset), _CHUNK):
-                chunk = [list(_stored(rows, first, min(first + _CHUNK, len(subset)))) for rows in fields.values()]
+                chunk = [list(stored(rows, first, min(first + _CHUNK, len(subset)))) for rows in fields.values()]
                 for values in zip(*chunk, strict=True):
-                    example = _example({name: value.tobytes() for name, value in zip(fields, values, strict=True)})
+                    example = example_of({name: value.tobytes() for name, value in zip(fields, values, strict=True)})
                     writer.write(example)
-                    if _varies(subset):
-                        starts.append(_starts(example, fields, values, end + _FRAME[0]))
-                    end += sum(_FRAME) + len(example)
+                    if varies(subset):
+                        starts.append(starts_of(example, fields, values, end + FRAME[0]))
+                    end += sum(FRAME) + len(example)
     made = [target]
     if starts:
         index = target.with_name(target.name + _INDEX)
@@ -151,7 +150,7 @@ def read_shards(folder: str | os.PathLike[str]) -> Subset:
     if manifest["record_bytes"] is None:
         index = np.concatenate([np.load(path.with_name(path.name + _INDEX), allow_pickle=False) for path in paths])
     else:
-        record = _record(described, manifest["record_bytes"])
+        record = record_of(described, manifest["record_bytes"])
 
     def rows_of(number: int) -> Rows:
         field = described[number]
@@ -160,7 +159,7 @@ def read_shards(folder: str | os.PathLike[str]) -> Subset:
         return ShardRows(paths, counts, record, field)
 
     made: dict[str, Rows | None] = {}
-    for part in _PARTS:
+    for part in PARTS:
         rows = nested(rows_of, _tuples(manifest["structure"].get(part)))
         if part != "x":
             rows = nested(_in_memory, rows)
@@ -181,37 +180,9 @@ def _replaceable(folder: Path) -> bool:
     return folder.is_dir() and all(_OURS.fullmatch(path.name) for path in folder.iterdir())
 
 
-def _parts(subset: Subset) -> dict[str, Any]:
-    """Inputs, labels and weights as structures of rows."""
-    parts = dict(zip(_PARTS, (subset.rows, subset.targets, subset.weights), strict=True))
-    return {name: rows.parts if isinstance(rows, NestedRows) else rows for name, rows in parts.items()}
-
-
-def _fields(subset: Subset) -> dict[str, Rows]:
-    """Name in the records -> rows."""
-    found: dict[str, Rows] = {}
-
-    def add(name: str, part: Any) -> None:
-        if isinstance(part, NestedRows):
-            part = part.parts
-        if isinstance(part, dict | tuple):
-            for key, value in part.items() if isinstance(part, dict) else enumerate(part):
-                add(f"{name}/{key}", value)
-        elif part is not None:
-            found[name] = part
-
-    for name, part in _parts(subset).items():
-        add(name, part)
-    return found
-
-
-def _varies(subset: Subset) -> bool:
-    return any(None in rows.shape for rows in _fields(subset).values())
-
-
 def _description(subset: Subset) -> dict[str, Any]:
     """The manifest but for the files: enough to read the records with or without masslib."""
-    fields = _fields(subset)
+    fields = fields_of(subset)
     numbers = iter(range(len(fields)))
     described = [
         {
@@ -225,72 +196,20 @@ def _description(subset: Subset) -> dict[str, Any]:
         for name, rows in fields.items()
     ]
     size = None
-    if not _varies(subset):
-        values = [next(_stored(rows, 0, 1)) for rows in fields.values()]
-        example = _example({name: value.tobytes() for name, value in zip(fields, values, strict=True)})
-        size, starts = len(example), _starts(example, fields, values, 0)
+    if not varies(subset):
+        values = [next(stored(rows, 0, 1)) for rows in fields.values()]
+        example = example_of({name: value.tobytes() for name, value in zip(fields, values, strict=True)})
+        size, starts = len(example), starts_of(example, fields, values, 0)
         for number, field in enumerate(described):
             field["offset"] = starts[2 * number]
     return {
         "format": _FORMAT,
         "rows": len(subset),
         "fields": described,
-        "structure": {name: nested(lambda _: next(numbers), part) for name, part in _parts(subset).items()},
+        "structure": {name: nested(lambda _: next(numbers), part) for name, part in parts(subset).items()},
         "record_bytes": size,
         "classes": subset.classes,
     }
-
-
-def _stored(rows: Rows, start: int, stop: int) -> Any:
-    """Unscaled values of some rows, little-endian whatever the machine; those of varying length without padding."""
-    little = rows.dtype.newbyteorder("<")
-    if None in rows.shape:
-        return (np.asarray(rows.raw(row)).astype(little, copy=False) for row in range(start, stop))
-    values = rows.raw(slice(start, stop)).astype(little, copy=False)
-    return (values[row, ...] for row in range(len(values)))  # arrays: a scalar string has no more bytes than it needs
-
-
-def _example(fields: dict[str, bytes]) -> bytes:
-    import tensorflow as tf
-
-    features = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in fields.items()}
-    example = tf.train.Example(features=tf.train.Features(feature=features))
-    return example.SerializeToString(deterministic=True)
-
-
-def _starts(example: bytes, fields: dict[str, Rows], values: Any, before: int) -> list[int]:
-    """Where each field begins in a file, and how many steps it has; `before` is where its record begins."""
-    found = []
-    for (name, rows), value in zip(fields.items(), values, strict=True):
-        # A field stands behind its name: tag 10 and length of the name, the name, tag 18 and the sizes of what follows.
-        size = value.nbytes
-        label = name.encode()
-        at = example.index(b"\n" + _varint(len(label)) + label + b"\x12") + 1 + len(_varint(len(label))) + len(label)
-        list_size = 1 + len(_varint(size)) + size
-        at += 1 + len(_varint(1 + len(_varint(list_size)) + list_size)) + 1 + len(_varint(list_size))
-        at += 1 + len(_varint(size))
-        found += [before + at, len(value) if None in rows.shape else 1]
-    return found
-
-
-def _varint(number: int) -> bytes:
-    """A number as Protocol Buffers write it: seven bits in each byte."""
-    result = bytearray()
-    while number > 127:
-        result.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*result, number])
-
-
-def _record(fields: list[Field], size: int) -> np.dtype:
-    return np.dtype(
-        {
-            "names": [field.name for field in fields],
-            "formats": [(np.dtype(field.dtype), tuple(field.shape)) for field in fields],
-            "offsets": [_FRAME[0] + field.offset for field in fields],
-            "itemsize": sum(_FRAME) + size,
-        }
-    )
 
 
 def _tuples(structure: Any, *, names: bool = False) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -21,18 +22,16 @@ class Source:
     """Rows to evaluate on.
 
     Attributes:
-        take: slice -> inputs, an array or a structure of arrays.
+        take: slice -> `(x, y)` or `(x, y, sample_weight)`, each an array or a structure of arrays.
         rows: How many there are.
-        y: All labels, an array or a structure of arrays; None without labels.
-        weights: All weights alike.
-        classes: Names of the classes, or None.
+        labels: Gives all labels, an array or a structure of arrays.
+        classes: Names of the classes; of several outputs a structure of such; or None.
     """
 
-    take: Callable[[slice], Any]
+    take: Callable[[slice], tuple[Any, ...]]
     rows: int
-    y: Any
-    weights: Any
-    classes: tuple[str, ...] | None
+    labels: Callable[[], Any]
+    classes: Any
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,19 @@ class Piece:
 
     Attributes:
         rows: Which rows.
+        x: Their inputs, as the data hold them.
         outputs: Name -> finite floats `(rows, ...)`.
-        y: Name -> the labels of all rows, `(n, ...)`; without the outputs that have none.
-        weights: Name -> the weights of all rows, `(n, ...)`; without the outputs that have none.
+        y: Name -> labels `(rows, ...)`; without the outputs that have none.
+        weights: Name -> weights `(rows, ...)`; without the outputs that have none.
+        by_name: Sorts a structure of labels or names of classes, such as those of all rows, by the outputs.
     """
 
     rows: slice
+    x: Any
     outputs: dict[str, np.ndarray]
     y: dict[str, np.ndarray]
     weights: dict[str, np.ndarray]
+    by_name: Callable[[str, Any], dict[str, Any]]
 
 
 def outputs_and_labels(model: Any, data: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
@@ -61,12 +64,13 @@ def outputs_and_labels(model: Any, data: Any, batch_size: int) -> tuple[np.ndarr
         TypeError: If the model has several outputs.
     """
     source = source_of(data)
-    outputs = []
+    outputs, labels = [], []
     for piece in pieces(model, source, batch_size):
         if "" not in piece.outputs:
             raise TypeError(f"predict() gave the outputs {', '.join(piece.outputs)}; expected one array")
         outputs.append(piece.outputs[""])
-    return np.concatenate(outputs), piece.y[""], source.classes
+        labels.append(piece.y[""])
+    return np.concatenate(outputs), np.concatenate(labels), source.classes
 
 
 def source_of(data: Any) -> Source:
@@ -84,25 +88,25 @@ def source_of(data: Any) -> Source:
             raise ValueError(
                 f"x has shape {shapes[0]} and y {shapes[1]}{weighted}; expected the same number of rows in all."
             )
-        rows, y, weights, classes = counts[0][0], parts[1], parts[2] if len(parts) == 3 else None, None
+        rows, classes = counts[0][0], None
 
-        def take(which: slice) -> Any:
-            return nested(lambda leaf: leaf[which], parts[0])
+        def take(which: slice) -> tuple[Any, ...]:
+            return tuple(nested(lambda leaf: leaf[which], part) for part in parts)
+
+        def labels() -> Any:
+            return parts[1]
 
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and hasattr(data, "y"):
-        rows, y, classes = len(data), data.y, getattr(data, "classes", None)
-        weights = getattr(data, "sample_weight", None)
+        rows, take, classes = len(data), data.__getitem__, getattr(data, "classes", None)
 
-        def take(which: slice) -> Any:
-            return data[which][0]
+        def labels() -> Any:
+            return data.y
 
     else:
         raise TypeError(f"data is a {type(data).__name__}; expected a Subset, as in splits.test, or a pair (x, y).")
     if rows == 0:
         raise ValueError("data has no rows; there is nothing to evaluate.")
-    if y is None:
-        raise ValueError("data has no labels; pass (x, y), for an autoencoder (x, x)")
-    return Source(take, rows, y, weights, None if classes is None else tuple(map(str, classes)))
+    return Source(take, rows, labels, classes)
 
 
 def pieces(model: Any, source: Source, batch_size: int) -> Iterator[Piece]:
@@ -121,13 +125,17 @@ def pieces(model: Any, source: Source, batch_size: int) -> Iterator[Piece]:
         start, step = 0, batch_size
         while start < source.rows:
             rows = slice(start, min(start + step, source.rows))
-            x = source.take(rows)
+            x, y, *weights = source.take(rows)
+            if y is None:
+                raise ValueError("data has no labels; pass (x, y), for an autoencoder (x, x)")
             answers = named(predict(x, batch_size), names)
             outputs = {name: _checked(name, np.asarray(answers[name]), rows, source.rows) for name in answers}
-            if start == 0:
-                y = _matched("y", source.y, outputs, names)
-                weights = _matched("sample_weight", source.weights, outputs, names)
-            yield Piece(rows, outputs, y, weights)
+            by_name = functools.partial(_matched, list(outputs), names)
+            arrays = [
+                {name: np.asarray(part) for name, part in by_name(what, parts).items()}
+                for what, parts in (("y", y), ("sample_weight", weights[0] if weights else None))
+            ]
+            yield Piece(rows, x, outputs, *arrays, by_name)
             # Only now it is known how much memory the answers take.
             held = sum(leaf.nbytes for leaf in (*leaves(x), *outputs.values())) // (rows.stop - start)
             start, step = rows.stop, max(1, _CHUNK_BYTES // max(1, held) // batch_size) * batch_size
@@ -157,9 +165,25 @@ def _predictor(model: Any) -> Iterator[tuple[Callable[[Any, int], Any], list[str
 
 
 def output_names(model: Any) -> list[str] | None:
-    """`model.output_names`, None where the model has none or not all differ."""
+    """`model.output_names`, of a `Predictor` those of its `outputs`; None where there are none or not all differ."""
     names = getattr(model, "output_names", None)
+    if not names and isinstance(getattr(model, "outputs", None), dict):
+        names = list(model.outputs)
     return list(names) if names and len(set(names)) == len(names) else None
+
+
+def class_names(classes: Any, piece: Piece) -> dict[str, tuple[str, ...]]:
+    """Names of the classes by output; of names that belong to no output in particular, the same for all."""
+    if classes is None:
+        return {}
+    if not isinstance(classes, dict) and all(isinstance(name, str) for name in classes):
+        return dict.fromkeys(piece.outputs, tuple(classes))
+    lists = (
+        {key: np.array(names, object) for key, names in classes.items()}
+        if isinstance(classes, dict)
+        else tuple(None if names is None else np.array(names, object) for names in classes)
+    )
+    return {name: tuple(map(str, names)) for name, names in piece.by_name("classes", lists).items()}
 
 
 def named(outputs: Any, names: list[str] | None) -> dict[str, Any]:
@@ -179,19 +203,18 @@ def named(outputs: Any, names: list[str] | None) -> dict[str, Any]:
     return dict(zip(keys, arrays, strict=True))
 
 
-def _matched(what: str, values: Any, outputs: dict[str, np.ndarray], names: list[str] | None) -> dict[str, np.ndarray]:
-    """Labels or weights by the name of the output that they belong to; one array of weights belongs to all."""
+def _matched(outputs: list[str], names: list[str] | None, what: str, values: Any) -> dict[str, Any]:
+    """Labels, weights or classes by the name of the output that they belong to; one array of weights belongs to all."""
     if values is None:
         return {}
     if not isinstance(values, dict | list | tuple):
         if len(outputs) > 1 and what == "y":
             raise ValueError(f"y is one array, but the model has the outputs {', '.join(outputs)}; name them in a dict")
-        return dict.fromkeys(outputs, np.asarray(values))
+        return dict.fromkeys(outputs, values)
     if isinstance(values, dict):
         flat = named(values, None)
-        # Keras takes the names of the layers as well as the keys of the outputs.
-        if names and len(names) == len(outputs) and set(flat) <= set(names):
-            flat = {name: flat[key] for name, key in zip(outputs, names, strict=True) if key in flat}
+        if outputs == [""] and list(flat) == names:
+            flat = {"": flat[names[0]]}
         if not set(flat) <= set(outputs):
             raise ValueError(f"{what} has the names {', '.join(flat)}, the model the outputs {', '.join(outputs)}")
     else:
@@ -199,7 +222,7 @@ def _matched(what: str, values: Any, outputs: dict[str, np.ndarray], names: list
         if len(parts) != len(outputs):
             raise ValueError(f"{what} has {len(parts)} parts, but the model the outputs {', '.join(outputs) or 'one'}")
         flat = dict(zip(outputs, parts, strict=True))
-    return {name: np.asarray(flat[name]) for name in outputs if flat.get(name) is not None}
+    return {name: flat[name] for name in outputs if flat.get(name) is not None}
 
 
 def _checked(name: str, outputs: np.ndarray, which_rows: slice, total: int) -> np.ndarray:

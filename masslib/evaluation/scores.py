@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from masslib._util.checks import check_counts
 from masslib.evaluation.classes import binary, multiclass, multilabel, out_of_scope
-from masslib.evaluation.outputs import pieces, source_of
+from masslib.evaluation.outputs import Piece, Source, class_names, pieces, source_of
 from masslib.evaluation.ranking import ranking
 from masslib.evaluation.result import Evaluation, Evaluations
 from masslib.evaluation.streams import Regression, Segmentation, Tokens
-from masslib.evaluation.tasks import TASKS, compiled_options, pick_task
+from masslib.evaluation.tasks import TASKS, About, check_labels, compiled_options, pick_task
 
 if TYPE_CHECKING:
     from masslib.data import Subset
@@ -32,7 +32,7 @@ def evaluate(
     batch_size: int = 256,
     task: str | Mapping[str, str] = "auto",
     ignore_class: int | None = None,
-    groups: np.ndarray | None = None,
+    groups: str | np.ndarray | None = None,
     k: int = 10,
 ) -> Evaluation | Evaluations:
     """Run `model` over `data` and compute the metrics of its task with scikit-learn.
@@ -69,7 +69,7 @@ def evaluate(
         task: `"auto"` or one of the above; of several outputs for all, or name -> task.
         ignore_class: Label of rows, pixels or tokens that have no class (void, padding); by default what the compiled
             loss says, as `SparseCategoricalCrossentropy(ignore_class=255)` does.
-        groups: The user of each row, `(n,)`, for `"ranking"`.
+        groups: The user of each row, `(n,)`, for `"ranking"`; or the name of the input that holds it.
         k: How many items count in `"ranking"`.
 
     Returns:
@@ -102,82 +102,95 @@ def evaluate(
     source = source_of(data)
     if ignore_class is None:
         ignore_class = compiled_options(model).get("ignore_class")
-    users = None if groups is None else _users(groups, source.rows)
-    asked = _Asked(source.rows, source.classes, ignore_class, users, int(k))
+    users = None if groups is None or isinstance(groups, str) else _users(groups, source.rows)
     judges: dict[str, Any] = {}
     for piece in pieces(model, source, int(batch_size)):
-        several = list(piece.outputs)
         for name, y in piece.y.items():
-            outputs, weights = piece.outputs[name], piece.weights.get(name)
             if name not in judges:
                 one = task if isinstance(task, str) else task.get(name, "auto")
-                seen = y[y != ignore_class] if y.ndim == 1 and ignore_class is not None else y
-                one = pick_task(one, model, name, several, outputs, seen, source.classes is not None)
-                judges[name] = asked.judge(one, outputs, alone=len(several) == 1)
-            judges[name].add(piece.rows, outputs, y[piece.rows], None if weights is None else weights[piece.rows])
+                judges[name] = _judge(one, model, source, piece, name, ignore_class, int(k))
+            check_labels(y)
+            judges[name].add(
+                piece.rows, piece.outputs[name], y, piece.weights.get(name), _some_users(groups, users, piece)
+            )
     found = {name: judge.result() for name, judge in judges.items()}
     return found[""] if list(found) == [""] else Evaluations(found)
 
 
+def _judge(task: str, model: Any, source: Source, piece: Piece, name: str, ignore: int | None, k: int) -> Any:
+    """What adds up the rows of one output."""
+    several, shape = list(piece.outputs), piece.outputs[name].shape
+    classes = class_names(source.classes, piece).get(name)
+    about = About(task, model, name, several, shape, classes is not None, ignore)
+    task = pick_task(about, lambda: np.asarray(piece.by_name("y", source.labels())[name]))
+    return _Asked(task, source.rows, classes, ignore, k).judge(shape, alone=len(several) == 1)
+
+
 @dataclass(frozen=True)
 class _Asked:
-    """What of `evaluate`'s arguments the figures depend on."""
+    """What the figures of one output depend on, besides the rows."""
 
+    task: str
     rows: int
     classes: tuple[str, ...] | None
     ignore: int | None
-    users: np.ndarray | None
     k: int
 
-    def judge(self, task: str, outputs: np.ndarray, *, alone: bool) -> Any:
-        """What adds up the rows of one output, of which `outputs` are some."""
-        shape = outputs.shape[1:] or (1,)
-        classes, told = self.classes, max(shape[-1], 2)
-        if classes is not None and len(classes) != told and task != "regression":
+    def judge(self, shape: tuple[int, ...], *, alone: bool) -> Any:
+        """What adds up the rows of outputs of this shape."""
+        told, classes = max(shape[-1], 2) if len(shape) > 1 else 2, self.classes
+        if classes is not None and len(classes) != told and self.task != "regression":
             if alone:
                 raise ValueError(
                     f"The data name {len(classes)} classes, but the model tells {told} apart; evaluate the model on "
                     "the data it was built for."
                 )
             classes = None  # those of another output
-        if task in _STREAMS:
-            return _STREAMS[task](self.rows, shape, classes, self.ignore)
-        return _Rows(task, self, classes)
+        if self.task in _STREAMS:
+            return _STREAMS[self.task](self.rows, shape[1:] or (1,), classes, self.ignore)
+        return _Rows(replace(self, classes=classes))
 
 
 class _Rows:
     """Keeps outputs and labels of all rows, for figures that are not sums over them."""
 
-    def __init__(self, task: str, asked: _Asked, classes: tuple[str, ...] | None):
-        self._task, self._asked, self._classes = task, asked, classes
+    def __init__(self, asked: _Asked):
+        self._asked = asked
         self._parts: list[tuple[np.ndarray, ...]] = []
+        self._weights: list[np.ndarray] = []
+        self._users: list[np.ndarray] = []
 
-    def add(self, rows: slice, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> None:
+    def add(
+        self, rows: slice, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None, users: np.ndarray | None
+    ) -> None:
         """Keep some rows."""
         if weights is not None and weights.size != len(y):
             raise ValueError(f"sample_weight has shape {weights.shape}; expected one weight per row")
-        self._parts.append((outputs, y) if weights is None else (outputs, y, weights.reshape(-1)))
+        self._parts.append((outputs, y))
+        self._weights += [] if weights is None else [weights.reshape(-1)]
+        self._users += [] if users is None else [users]
 
     def result(self) -> Evaluation:
         """The figures of all rows."""
-        outputs, y, *rest = (np.concatenate(part) for part in zip(*self._parts, strict=True))
-        weights, asked = rest[0] if rest else None, self._asked
-        if self._task == "ranking":
+        outputs, y = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        weights = np.concatenate(self._weights) if self._weights else None
+        task, classes, ignore = self._asked.task, self._asked.classes, self._asked.ignore
+        if task == "ranking":
             if weights is not None:
                 raise ValueError(
                     "sample_weight is not used in rankings, whose figures are means over users; leave it out"
                 )
-            return ranking(outputs, y, asked.users, asked.k, self._classes)
+            users = np.concatenate(self._users) if self._users else None
+            return ranking(outputs, y, users, self._asked.k, classes)
         outputs = outputs.reshape(len(outputs), -1)
-        if self._task == "out_of_scope":
-            outside = _OUTSIDE if asked.ignore is None else asked.ignore
-            return out_of_scope(outputs, y, weights, self._classes, outside)
-        if asked.ignore is not None and y.size == len(y):
-            kept = y.reshape(-1) != asked.ignore
+        if task == "out_of_scope":
+            return out_of_scope(outputs, y, weights, classes, _OUTSIDE if ignore is None else ignore)
+        if ignore is not None and y.size == len(y):
+            kept = y.reshape(-1) != ignore
             if not kept.any():
-                raise ValueError(f"all rows have the ignored class {asked.ignore}; there is nothing to evaluate")
+                raise ValueError(f"all rows have the ignored class {ignore}; there is nothing to evaluate")
             outputs, y, weights = outputs[kept], y[kept], None if weights is None else weights[kept]
-        return _CLASSES[self._task](outputs, y, weights, self._classes)
+        return _CLASSES[task](outputs, y, weights, classes)
 
 
 def _users(groups: Any, rows: int) -> np.ndarray:
@@ -185,3 +198,12 @@ def _users(groups: Any, rows: int) -> np.ndarray:
     if users.shape != (rows,):
         raise ValueError(f"groups has shape {users.shape}; expected the user of each row, ({rows},)")
     return users
+
+
+def _some_users(groups: Any, users: np.ndarray | None, piece: Piece) -> np.ndarray | None:
+    if not isinstance(groups, str):
+        return None if users is None else users[piece.rows]
+    if not isinstance(piece.x, dict) or groups not in piece.x:
+        fields = ", ".join(piece.x) if isinstance(piece.x, dict) else "no names"
+        raise ValueError(f"groups={groups!r}: expected the name of an input with the users; the inputs have {fields}")
+    return _users(np.asarray(piece.x[groups]).reshape(-1), piece.rows.stop - piece.rows.start)

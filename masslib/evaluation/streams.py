@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
@@ -30,7 +31,7 @@ class Regression:
         self._outputs = np.zeros((parts if self._width <= _WIDEST else 1, 4, self._width))
         self._middle: np.ndarray | None = None
 
-    def add(self, rows: slice, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> None:
+    def add(self, rows: slice, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None, *_: Any) -> None:
         """Add some rows."""
         shape = y.shape
         y, answers = y.reshape(len(y), -1).astype(float), outputs.reshape(len(outputs), -1)
@@ -91,7 +92,7 @@ class Segmentation:
         self._confusion = np.zeros((self._k, self._k))
         self._pixels, self._weighted = 0, False
 
-    def add(self, rows: slice, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> None:
+    def add(self, rows: slice, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None, *_: Any) -> None:
         """Add some rows."""
         y, kept = labels_of_places(y, outputs.shape, self._k, self._ignore, one_hot=True)
         if self._shape[-1] == 1:
@@ -139,7 +140,7 @@ class Tokens:
         self._tokens = 0
         self._probable: bool | None = None
 
-    def add(self, rows: slice, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> None:
+    def add(self, rows: slice, outputs: np.ndarray, y: np.ndarray, weights: np.ndarray | None, *_: Any) -> None:
         """Add some rows."""
         y, kept = labels_of_places(y, outputs.shape, self._k, self._ignore, one_hot=True)
         groups = _spread_over(self._groups[rows], y.shape)[kept]

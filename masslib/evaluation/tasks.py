@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -55,29 +57,43 @@ def compiled_options(model: Any) -> dict[str, Any]:
     return {"task": compiled_task(model)} | ({"ignore_class": ignored.pop()} if len(ignored) == 1 else {})
 
 
-def pick_task(
-    task: str, model: Any, name: str, names: list[str], outputs: np.ndarray, y: np.ndarray, classes: bool
-) -> str:
-    """The task of outputs `(rows, ...)` and labels `(n, ...)`: the one passed, compiled, or the only one that fits.
+@dataclass(frozen=True)
+class About:
+    """What tells the task of an output.
 
-    Args:
+    Attributes:
         task: As passed.
         model: What answered; its compiled loss is asked.
         name: Name of the output.
         names: Names of all outputs.
-        outputs: Of some rows.
-        y: Labels of all rows.
+        shape: Shape of some rows of it, `(rows, ...)`.
         classes: Whether the classes have names, so that labels are no quantities.
+        ignore: The label of what has no class, or None.
     """
-    _check_values(y)
+
+    task: str
+    model: Any
+    name: str
+    names: list[str]
+    shape: tuple[int, ...]
+    classes: bool
+    ignore: int | None
+
+
+def pick_task(about: About, labels: Callable[[], np.ndarray]) -> str:
+    """The task that was passed or compiled, or the only one that fits, for which all labels are asked for.
+
+    Raises:
+        ValueError: If none or several fit, or the outputs are not of the task.
+    """
+    task, shape = about.task, about.shape
     if task == "auto":
-        loss = _losses(model, names).get(name)
-        task = _named(loss, outputs.shape) or _only(_fitting(outputs.shape, y, named=classes), outputs.shape, y)
-    rank, k = outputs.ndim, outputs.shape[-1] if outputs.ndim > 1 else 1
+        task = _named(_losses(about.model, about.names).get(about.name), shape) or _only(about, labels())
+    rank, k = len(shape), shape[-1] if len(shape) > 1 else 1
     if task in ("multiclass", "binary", "multilabel", "out_of_scope") and rank > 2:
         raise ValueError(
-            f"task is {task!r}, but the model gives outputs of shape {outputs.shape[1:]} per row; expected (k,). "
-            "Classes of pixels are task='segmentation', those of tokens task='tokens'."
+            f"task is {task!r}, but the model gives outputs of shape {shape[1:]} per row; expected (k,). Classes of "
+            "pixels are task='segmentation', those of tokens task='tokens'."
         )
     if task in ("multiclass", "multilabel", "out_of_scope", "tokens") and k == 1:
         raise ValueError(f"task is {task!r}, but the model has one output; expected one per class.")
@@ -85,7 +101,7 @@ def pick_task(
         raise ValueError(f"task is 'binary', but the model has {k} outputs; expected 1 (or a softmax of 2).")
     if task in ("segmentation", "tokens") and rank < 3:
         raise ValueError(
-            f"task is {task!r}, but the model gives outputs of shape {outputs.shape[1:]} per row; expected (..., k)."
+            f"task is {task!r}, but the model gives outputs of shape {shape[1:]} per row; expected (..., k)."
         )
     return task
 
@@ -100,10 +116,12 @@ def _losses(model: Any, names: list[str]) -> dict[str, Any]:
     """The compiled loss of each output; None where there is none."""
     loss = getattr(model, "loss", None)
     if isinstance(loss, dict):
-        keys = output_names(model) or names
         flat = named(loss, None)
-        by_layer = dict(zip(names, keys, strict=True)) if len(keys) == len(names) else {}
-        return {name: flat.get(name, flat.get(by_layer.get(name))) for name in names}
+        return (
+            dict.fromkeys(names, *flat.values())
+            if names == [""] and len(flat) == 1
+            else {name: flat.get(name) for name in names}
+        )
     if isinstance(loss, list | tuple):
         losses = list(named(loss, None).values())
         return dict(zip(names, losses, strict=True)) if len(losses) == len(names) else dict.fromkeys(names)
@@ -152,12 +170,17 @@ def _fitting(shape: tuple[int, ...], y: np.ndarray, *, named: bool) -> list[str]
     return [task for task, fit in fits.items() if fit]
 
 
-def _only(tasks: list[str], shape: tuple[int, ...], y: np.ndarray) -> str:
+def _only(about: About, y: np.ndarray) -> str:
+    """The one task that fits outputs and labels `(n, ...)`."""
+    check_labels(y)
+    shape = about.shape
+    kept = y[y != about.ignore] if about.ignore is not None and y.ndim == 1 else y
+    tasks = _fitting(shape, kept, named=about.classes)
     if len(tasks) == 1:
         return tasks[0]
     k = shape[-1] if len(shape) > 1 else 1
-    if not tasks and len(shape) == 2 and k > 1 and y.size == len(y):
-        class_indices(y, k)  # says what is wrong with them
+    if not tasks and len(shape) == 2 and k > 1 and kept.size == len(kept):
+        class_indices(kept, k)  # says what is wrong with them
     what = f"{k} outputs" if len(shape) < 3 else f"outputs {shape[1:]}"
     kind = f"y has {y.dtype} labels of shape {y.shape} from {y.min()} to {y.max()} and the model {what} per row"
     if not tasks:
@@ -207,7 +230,8 @@ def class_indices(y: np.ndarray, k: int) -> np.ndarray:
     return indices
 
 
-def _check_values(y: np.ndarray) -> None:
+def check_labels(y: np.ndarray) -> None:
+    """Raise unless labels are numbers, and finite."""
     if y.dtype.kind not in "iubf":
         raise TypeError(f"y has dtype {y.dtype}; expected class indices (integers) or quantities (floats).")
     if y.dtype.kind == "f" and not np.isfinite(y).all():

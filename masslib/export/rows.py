@@ -90,5 +90,5 @@ def _warn_of_odd_ranges(rows: np.ndarray, which: str) -> None:
     warnings.warn(
         f"the calibration rows{which} {problem}; the int8 ranges fit only inputs like them, so calibrate with the data "
         "the model was trained on",
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,15 +23,16 @@ _LARGEST = 2**18
 _INTERVALS = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 _FEW = (10, 2)
 """Limits of whole numbers where no layer names one."""
+_FAILURES = (ValueError, TypeError, tf.errors.OpError)
 
 
 @dataclass
 class _Choice:
-    """What a probe is drawn by."""
+    """What a probe is drawn by; `limits` has one number for each input, of use where these are whole numbers."""
 
-    interval: tuple[float, float] = _INTERVALS[0]
-    limit: int = _FEW[0]
-    size: int = 8
+    interval: tuple[float, float]
+    limits: tuple[int, ...]
+    size: int
 
 
 def probe_inputs(model: Any, rows: int, seed: int = 0) -> Any:
@@ -71,28 +74,52 @@ def _working_choice(model: Any, whole: list[bool], seed: int) -> tuple[_Choice, 
     cause = None
     for choice in _choices(model, whole):
         try:
-            answers = _answers(model, _drawn(model, choice, whole, _TRIED, seed))
-        except (ValueError, TypeError, tf.errors.OpError) as error:
+            answers = _tried(model, choice, whole, seed)
+        except _FAILURES as error:
             reason, cause = (str(error).strip().splitlines() or [type(error).__name__])[0], error
             continue
-        if all(np.isfinite(answer).all() for answer in answers):
-            return choice, answers
+        if answers is not None:
+            return _widened(model, choice, answers, whole, seed)
     raise ValueError(
         f"model {model.name!r} cannot answer random inputs: {reason}; compare it on rows of your own data, or give it "
         "inputs of fixed size"
     ) from cause
 
 
+def _tried(model: Any, choice: _Choice, whole: list[bool], seed: int) -> list[np.ndarray] | None:
+    """The answers to a few rows, the largest whole numbers among them; None if some are NaN or infinite."""
+    answers = _answers(model, _drawn(model, choice, whole, _TRIED, seed))
+    return answers if all(np.isfinite(answer).all() for answer in answers) else None
+
+
+def _widened(
+    model: Any, choice: _Choice, answers: list[np.ndarray], whole: list[bool], seed: int
+) -> tuple[_Choice, list[np.ndarray]]:
+    """Give each of several inputs of whole numbers the largest limit of its own that works."""
+    for index in (index for index, kind in enumerate(whole) if kind and sum(whole) > 1):
+        for limit in (limit for limit in _all_limits(model) if limit > choice.limits[index]):
+            wider = dataclasses.replace(choice, limits=choice.limits[:index] + (limit,) + choice.limits[index + 1 :])
+            with contextlib.suppress(*_FAILURES):
+                found = _tried(model, wider, whole, seed)
+                if found is not None:
+                    choice, answers = wider, found
+                    break
+    return choice, answers
+
+
 def _choices(model: Any, whole: list[bool]) -> Iterator[_Choice]:
     tensors = keras.tree.flatten(_inputs(model))
-    limits: tuple[int, ...] = _FEW[:1]
-    if any(whole):
-        bytes_alone = {256} if any(_dtype(tensor) == np.uint8 for tensor in tensors) else set()
-        limits = tuple(sorted({*_limits(model), *bytes_alone, *_FEW}, reverse=True))
+    limits = _all_limits(model) if any(whole) else _FEW[:1]
     intervals = _INTERVALS if not all(whole) else _INTERVALS[:1]
     for interval, limit in itertools.product(intervals, limits):
         for size in _sizes(tensors):
-            yield _Choice(interval, limit, size)
+            yield _Choice(interval, (limit,) * len(whole), size)
+
+
+def _all_limits(model: Any) -> tuple[int, ...]:
+    """The limits of whole numbers to try, the largest first."""
+    bytes_alone = {256} if any(_dtype(tensor) == np.uint8 for tensor in keras.tree.flatten(_inputs(model))) else set()
+    return tuple(sorted({*_limits(model), *bytes_alone, *_FEW}, reverse=True))
 
 
 def _sizes(tensors: list[Any]) -> Iterator[int]:
@@ -139,13 +166,16 @@ def _reads_whole_numbers(
 
 def _drawn(model: Any, choice: _Choice, whole: list[bool], rows: int, seed: int) -> Any:
     rng = np.random.default_rng(seed)
-    kinds = iter(whole)
+    kinds, limits = iter(whole), iter(choice.limits)
 
     def draw(tensor: Any) -> np.ndarray:
         dtype, shape = _dtype(tensor), (tensor.shape[0] or rows, *_shape(tensor, choice.size))
+        limit = next(limits)
         if next(kinds):
             most = np.iinfo(dtype).max if dtype.kind in "iu" else 2**24
-            return rng.integers(0, min(choice.limit, most + 1), shape).astype(dtype)
+            values = rng.integers(0, min(limit, most + 1), shape)
+            values.flat[:1] = min(limit, most + 1) - 1  # so that few rows tell what many would
+            return values.astype(dtype)
         if dtype.kind == "b":
             return rng.random(shape) > 0.5
         if dtype.kind != "f":

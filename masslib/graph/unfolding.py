@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -45,7 +46,10 @@ def unfolded(model: keras.Model, closed: Collection[type] = ()) -> keras.Model:
     if not _has_parts(model, closed):
         return model
     unfolder = _Unfolder(closed)
-    view = unfolder.run(functional(model))
+    with warnings.catch_warnings():
+        # Of masks that layers inside do not hand on; those that count are named.
+        warnings.filterwarnings("ignore", ".*destroy the mask", UserWarning)
+        view = unfolder.run(functional(model))
     _rename_operations(view, nodes(model))
     return view if unfolder.found else model
 

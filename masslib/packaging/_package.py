@@ -90,7 +90,7 @@ def package(
             leave the house.
         scale: What the signature `classify` of a SavedModel multiplies the pixels from 0 to 255 by. By default what the
             splits multiply theirs by if they keep them as bytes, else 1/255.
-        seed: Seed of the choice of calibration rows and of the timed batch.
+        seed: Seed of the choice of calibration rows.
         verbose: Whether to show progress.
 
     Returns:
@@ -126,7 +126,7 @@ def package(
         scale = _scale(splits) if scale is None else scale
         files = _write(model, network, splits, formats, folder, description, scale, seed, verbose)
         golden = splits.test[:_GOLDEN][0] if examples is None else examples
-        measured, answers = _measure(files, network, splits, golden, seed, verbose)
+        measured, answers = _measure(files, network, splits, golden, verbose)
         facts = {
             "format": _golden.FORMAT,
             "name": path.name if not path.name.isdigit() else path.parent.name,
@@ -194,10 +194,10 @@ def _write(
 
 
 def _measure(
-    files: dict[str, Path], network: Any, splits: Splits, golden: Any, seed: int, verbose: bool
+    files: dict[str, Path], network: Any, splits: Splits, golden: Any, verbose: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What is told of each file, and its answers to the golden rows."""
-    timed = measure.latencies(files, seed=seed, max_seconds=1.0, example_inputs=splits.test[:1][0])
+    timed = measure.latencies(files, max_seconds=1.0, example_inputs=splits.test[:1][0])
     task, measured, answers = compiled_task(network), {}, {}
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
         with runtime.load(path) as predictor:

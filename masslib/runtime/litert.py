@@ -72,30 +72,29 @@ class _MainGraph(_Graph):
     def __init__(self, interpreter: Any, inputs: dict[str, dict], outputs: dict[str, dict]):
         super().__init__(None, inputs, outputs)
         self._interpreter = interpreter
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._shapes: list[tuple[int, ...]] = []
+        self._starts = [(name, detail["index"], detail) for name, detail in inputs.items()]
+        self._ends = [(name, detail["index"], detail) for name, detail in outputs.items()]
 
     def allocate(self) -> None:
         # Open sizes stand at 1 so far, with which not every model can be set up.
         if all((detail["shape_signature"][1:] >= 0).all() for detail in self.inputs.values()):
             self._interpreter.allocate_tensors()
-            self._shapes = {name: tuple(detail["shape"].tolist()) for name, detail in self.inputs.items()}
+            self._shapes = [tuple(detail["shape"].tolist()) for detail in self.inputs.values()]
 
     def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        shapes = {name: x.shape for name, x in arrays.items()}
+        shapes = [arrays[name].shape for name, _, _ in self._starts]
         if shapes != self._shapes:
-            self._shapes = {}  # unknown again if one of the next two fails
-            for name, shape in shapes.items():
-                self._interpreter.resize_tensor_input(self.inputs[name]["index"], shape)
+            self._shapes = []  # unknown again if one of the next two fails
+            for detail, shape in zip(self.inputs.values(), shapes, strict=True):
+                self._interpreter.resize_tensor_input(detail["index"], shape)
             self._interpreter.allocate_tensors()
             self._shapes = shapes
-        for name, x in arrays.items():
-            detail = self.inputs[name]
-            self._interpreter.set_tensor(detail["index"], _quantized(x, detail))
+        for name, index, detail in self._starts:
+            self._interpreter.set_tensor(index, _quantized(arrays[name], detail))
         self._interpreter.invoke()
-        return {
-            name: _dequantized(np.asarray(self._interpreter.get_tensor(detail["index"])), detail)
-            for name, detail in self.outputs.items()
-        }
+        read = self._interpreter.get_tensor
+        return {name: _dequantized(np.asarray(read(index)), detail) for name, index, detail in self._ends}
 
 
 def _graphs(interpreter: Any, told: dict[str, Any], path: Path) -> dict[str, _Graph]:
@@ -156,5 +155,5 @@ def _quantized(x: np.ndarray, detail: dict) -> np.ndarray:
 def _dequantized(y: np.ndarray, detail: dict) -> np.ndarray:
     scale, zero = detail["quantization"]
     if not scale:
-        return y.astype("float32", copy=False) if y.dtype == np.float16 else y
+        return y.astype("float32") if y.dtype.itemsize == 2 and y.dtype.kind == "f" else y
     return (y.astype("float32") - zero) * scale

@@ -21,7 +21,7 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
         threads: CPU threads; `.keras` files and SavedModels use TensorFlow's own setting.
 
     Returns:
-        A `Predictor`, also usable as a context manager.
+        A `Predictor` of the default signature, also usable as a context manager; its `signatures` has the others.
 
     Raises:
         FileNotFoundError: If nothing lies at `path`.

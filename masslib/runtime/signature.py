@@ -144,7 +144,7 @@ def arranged(x: Any, takes: Any) -> dict[str, Any]:
 
 def packed(values: Mapping[str, Any], answers: Any) -> Any:
     """Arrays by name, in a structure of names."""
-    return mapped(values.__getitem__, answers)
+    return values[answers] if isinstance(answers, str) else mapped(values.__getitem__, answers)
 
 
 def _described(takes: Any) -> str:

@@ -76,7 +76,12 @@ def agreement(
 def _answers(model: Any, source: Source, batch_size: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The outputs of all rows and the labels, each by the name of the output."""
     parts = list(pieces(model, source, batch_size))
-    return {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}, parts[0].y
+    outputs, labels = [part.outputs for part in parts], [part.y for part in parts]
+    return _joined(outputs), _joined(labels)
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _aligned(file: str, found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

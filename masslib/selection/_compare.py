@@ -186,7 +186,7 @@ def compare(
         everything = {str(path): path for paths in made.values() for path in paths}
         parts = {"test": splits.test, "valid": splits.valid}
         scores = {key: scored(everything, part, metric, told, verbose=verbose) for key, part in parts.items()}
-        table = _table(metric, made, scores["test"], scores["valid"])
+        table = _table(metric, made, scores["test"], scores["valid"], splits.test[:1][0])
         evaluations = {name: scores["test"][str(paths[0])].evaluation for name, paths in made.items()}
     if rivals:
         table["kind"] = [BASELINE, *("recipe" for _ in recipes), *("rival" for _ in rivals)]
@@ -223,11 +223,12 @@ def _exported(model: Any, path: Path) -> Path:
 
 
 def _table(
-    metric: Metric, made: dict[str, list[Path]], tests: dict[str, Score], valid: dict[str, Score]
+    metric: Metric, made: dict[str, list[Path]], tests: dict[str, Score], valid: dict[str, Score], row: Any
 ) -> pd.DataFrame:
-    """One row per name, of which each has a file per seed."""
+    """One row per name, of which each has a file per seed; `row` is what they are timed on."""
     firsts = {name: paths[0] for name, paths in made.items()}
-    times, bulks = measure.latencies(firsts), {name: Bulk.of(path) for name, path in firsts.items()}
+    times = measure.latencies(firsts, example_inputs=row)
+    bulks = {name: Bulk.of(path, row) for name, path in firsts.items()}
     several, rows = max(map(len, made.values())) > 1, {}
     for name, paths in made.items():
         (test, test_float), (held, held_float) = (

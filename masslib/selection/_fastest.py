@@ -122,7 +122,7 @@ def fastest(
             `masslib.selection.Metric`.
         batch_size: Rows per timed call.
         threads: CPU threads of every runtime.
-        seed: Seed of the choice of calibration rows and of the timed batch.
+        seed: Seed of the choice of calibration rows.
         verbose: Whether to show progress.
 
     Returns:
@@ -152,7 +152,7 @@ def fastest(
             name: metric.score(path, splits.valid, told)
             for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose)
         }
-        table = _measure(files, metric, scores, batch_size, threads, seed)
+        table = _measure(files, metric, scores, splits.valid[:batch_size][0], batch_size, threads)
         name = judge(table, _OBJECTIVES[objective], max_drop, metric)
         test = {key: metric.score(files[key], splits.test, told) for key in (BASELINE, name)}
     except BaseException:
@@ -197,9 +197,9 @@ def _write(
 
 
 def _measure(
-    files: dict[str, Path], metric: Metric, scores: dict[str, Score], batch_size: int, threads: int, seed: int
+    files: dict[str, Path], metric: Metric, scores: dict[str, Score], rows: Any, batch_size: int, threads: int
 ) -> pd.DataFrame:
-    timed = measure.latencies(files, batch_size=batch_size, threads=threads, runs=400, seed=seed)
+    timed = measure.latencies(files, batch_size=batch_size, threads=threads, runs=400, example_inputs=rows)
     return pd.DataFrame(
         {
             "median_ms": [timed[name].median_ms for name in files],

@@ -20,6 +20,7 @@ from masslib.evaluation.outputs import output_names
 from masslib.evaluation.tasks import compiled_options
 from masslib.graph.copying import copied
 from masslib.graph.nodes import named_layers
+from masslib.graph.structures import inputs_in_order
 from masslib.selection.metric import Metric
 
 if TYPE_CHECKING:
@@ -177,11 +178,13 @@ class _Judge:
     """Evaluates the model as its weights are now, by one traced function."""
 
     def __init__(self, model: keras.Model, split: Any, metric: Metric, told: dict[str, Any]):
+        self._model = model
         self._run = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
         self._split, self._metric, self._told = split, metric, told
         self.output_names = output_names(model)
 
     def predict(self, x: Any, batch_size: int) -> Any:
+        inputs_in_order(self._model, x)  # says which inputs are missing
         rows = len(keras.tree.flatten(x)[0])
         # Quiet, because TensorFlow takes one function per model for one that is traced again and again.
         with quiet():

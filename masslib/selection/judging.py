@@ -29,9 +29,9 @@ class Bulk:
     mflops: float
 
     @classmethod
-    def of(cls, path: Path) -> Bulk:
-        """That of a TFLite file."""
-        return cls(measure.file_size(path), measure.nonzero(path), measure.flops(path) / 1e6)
+    def of(cls, path: Path, row: Any) -> Bulk:
+        """That of a TFLite file, whose work is counted for a row of inputs."""
+        return cls(measure.file_size(path), measure.nonzero(path), measure.flops(path, example_inputs=row) / 1e6)
 
 
 def scored(

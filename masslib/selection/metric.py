@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,11 +161,11 @@ class Metric:
         return jackknife(one.value - other.value, one.without - other.without, one.units)
 
     def _called(self, model: Any, data: Any, batch_size: int) -> Score:
-        found: dict[str, list[np.ndarray]] = {}
-        for piece in pieces(model, source_of(data), batch_size):
-            for name, outputs in piece.outputs.items():
-                found.setdefault(name, []).append(outputs)
-        outputs, y = {name: np.concatenate(parts) for name, parts in found.items()}, piece.y
+        seen = list(pieces(model, source_of(data), batch_size))
+        y, outputs = (
+            {name: np.concatenate([part(piece)[name] for piece in seen]) for name in part(seen[0])}
+            for part in (attrgetter("y"), attrgetter("outputs"))
+        )
         n = len(next(iter(outputs.values())))
 
         def figure(rows: np.ndarray | slice) -> float:

@@ -145,7 +145,9 @@ class Judge:
         self._objective, self._max_drop, self._options = objective, max_drop, options
         export.tflite(model, baseline, batch_size="auto")
         self._told = compiled_options(model)
-        self._float, self._bulk = metric.score(baseline, splits.valid, self._told), Bulk.of(baseline)
+        self._row = splits.valid[:1][0]
+        self._float = metric.score(baseline, splits.valid, self._told)
+        self._bulk = Bulk.of(baseline, self._row)
 
     def trial(self, candidate: Candidate, file: Path, folder: Path) -> Trial:
         """Compress, export and measure; what cannot be made is a trial that was not accepted."""
@@ -166,13 +168,12 @@ class Judge:
     def figures(self, file: Path) -> dict[str, float]:
         """Measure a file, for the table."""
         score = self._metric.score(file, self._splits.valid, self._told)
-        times = measure.latencies({"float": self._baseline, "trial": file})
+        times = measure.latencies({"float": self._baseline, "trial": file}, example_inputs=self._row)
         row = quality(self._metric, score, self._float)
-        row |= cost(Bulk.of(file), times["trial"], self._bulk, times["float"])
+        row |= cost(Bulk.of(file, self._row), times["trial"], self._bulk, times["float"])
         found = {column: row[column] for column in (self._metric.name, self._metric.drop_column, *_COLUMNS)}
         if self._objective == "packed":
-            packed = export.packed(file, self.kept(file))
-            found["packed_kb"] = measure.file_size(packed).raw / 1000
+            found["packed_kb"] = measure.file_size(export.packed(file, self.kept(file))).raw / 1000
         return found
 
     def kept(self, file: Path) -> Path:

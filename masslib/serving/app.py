@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from masslib.serving import feedback, logs, metrics, openapi, page, tensors
-from masslib.serving.http import HTTPError, Request, Response
+from masslib.serving.messages import HTTPError, Request, Response
 from masslib.serving.protocols import photos, tfserving, v2
 from masslib.serving.registry import Model, Version
 from masslib.serving.service import Service

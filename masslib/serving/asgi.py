@@ -12,7 +12,7 @@ from typing import Any
 from masslib._util.messages import first_line
 from masslib.serving import checker, logs, settings, store
 from masslib.serving.app import App
-from masslib.serving.http import HTTPError, Request, Response
+from masslib.serving.messages import HTTPError, Request, Response
 from masslib.serving.registry import Registry
 from masslib.serving.service import Service
 from masslib.serving.settings import Settings

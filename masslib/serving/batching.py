@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from masslib.serving.http import HTTPError
+from masslib.serving.messages import HTTPError
 
 Arrays = Mapping[str, np.ndarray]
 INLINE_SECONDS = 0.004

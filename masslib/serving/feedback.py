@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from masslib.serving import tensors
-from masslib.serving.http import HTTPError, Request, Response
+from masslib.serving.messages import HTTPError, Request, Response
 from masslib.serving.service import Service
 
 

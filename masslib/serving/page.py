@@ -8,7 +8,7 @@ import hashlib
 import re
 from importlib import resources
 
-from masslib.serving.http import Response
+from masslib.serving.messages import Response
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import Any
 
 from masslib._util.extras import needed_by
 from masslib.serving.asgi import Application
-from masslib.serving.http import Request
+from masslib.serving.messages import Request
 from masslib.serving.settings import Settings, loads
 
 
@@ -40,6 +40,10 @@ def ray_app(
     Raises:
         ModuleNotFoundError: If Ray is not installed.
         ValueError: If an option is wrong.
+
+    Example:
+        >>> from ray import serve  # doctest: +SKIP
+        >>> serve.run(masslib.serving.ray_app("build/models", replicas=2))  # doctest: +SKIP
     """
     with needed_by("masslib.serving.ray_app"):
         from ray import serve

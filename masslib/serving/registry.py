@@ -14,8 +14,8 @@ from masslib._util.messages import first_line
 from masslib.serving import logs
 from masslib.serving.batching import Arrays, Batcher
 from masslib.serving.drift import Drift
-from masslib.serving.http import HTTPError
 from masslib.serving.loaded import Loaded, load
+from masslib.serving.messages import HTTPError
 from masslib.serving.metrics import Metrics
 from masslib.serving.settings import Settings
 

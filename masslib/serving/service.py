@@ -16,7 +16,7 @@ from masslib._util.messages import first_line
 from masslib._util.photos import Unsuitable
 from masslib.serving import metrics
 from masslib.serving.batching import Answer, busy
-from masslib.serving.http import HTTPError, Request
+from masslib.serving.messages import HTTPError, Request
 from masslib.serving.registry import Model, Registry, Version
 from masslib.serving.settings import Settings
 

@@ -18,6 +18,7 @@ from masslib.serving.processes import Checker, Worker
 from masslib.serving.settings import Settings, loads
 
 _POLL = 0.25
+_IDLE_POLLS = 40
 _BACKOFF = (0.0, 0.1, 0.5, 2.0, 5.0)
 _HEALTHY = 30.0
 
@@ -138,11 +139,16 @@ class Supervisor:
             return await self._workers[k].apply(self._state)
 
     async def _watch_folder(self) -> None:
+        quiet = 0
         while True:
             await asyncio.sleep(_POLL)
+            quiet += 1
             try:
                 if await self._scan():
+                    quiet = 0
                     await self._tell()
+                elif quiet == _IDLE_POLLS:  # its memory is worth more than the moment that it takes to start
+                    await self._checker.close()
             except OSError as error:  # such as a folder that was removed
                 logs.event("scan_failed", level="error", why=str(error))
                 await asyncio.sleep(1)

@@ -9,8 +9,8 @@ import numpy as np
 import orjson
 
 from masslib._util.messages import first_line
-from masslib.serving.http import HTTPError, Response
 from masslib.serving.loaded import Tensor
+from masslib.serving.messages import HTTPError, Response
 
 # Names of the Open Inference Protocol
 _KINDS = {"INT": ("int", (1, 2, 4, 8)), "UINT": ("uint", (1, 2, 4, 8)), "FP": ("float", (2, 4, 8))}

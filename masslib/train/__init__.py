@@ -3,7 +3,7 @@
 from masslib._util.extras import needed_by
 
 with needed_by(__name__):
-    from masslib.train.evaluate import evaluate_compiled
+    from masslib.train.compiled_metrics import evaluate_compiled
     from masslib.train.loop import fit
     from masslib.train.schedule import scaled_schedule
 

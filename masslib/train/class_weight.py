@@ -31,10 +31,13 @@ def weigher(class_weight: Mapping[int, float] | None) -> Callable[..., tuple] | 
     known = tf.constant(classes)
     weights = tf.constant([float(class_weight[label]) for label in classes])
 
+    @tf.autograph.experimental.do_not_convert  # so that errors are raised as they are
     def weigh(*batch: Any) -> tuple:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         if y is None or tf.nest.is_nested(y):
-            raise ValueError("class_weight needs the labels of one output; pass sample_weight, one for each output")
+            raise ValueError(
+                "class_weight is only supported for models with a single output; pass sample_weight, one for each"
+            )
         found = _classes(y)
         place = tf.searchsorted(known, tf.reshape(found, [-1]))
         place = tf.reshape(tf.minimum(place, len(classes) - 1), tf.shape(found))

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from masslib.data import Subset
 from masslib.train.class_weight import weigher
-from masslib.train.given import Table
 from masslib.train.replicas import Replicas
 from masslib.train.rows import number_of_rows, repeated, rows_between
 from masslib.train.settings import Settings
@@ -66,7 +66,7 @@ class Feed:
         """Return an iterator that begins with a step of an epoch; ask again at the start of every epoch."""
         self._stream.begin()
         number, start = self._place(epoch, step)
-        goes_on = self._spans_passes or start > 0 or self._stream.once
+        goes_on = self._spans_passes or start > 0 or self._stream.once or (self.steps and not self._stream.batches)
         if self._iterator is None or not goes_on:
             self._iterator = iter(self._stream.open(number, start))
         return self._iterator
@@ -108,13 +108,13 @@ class Feed:
             return epoch, step
         epoch -= self._initial_epoch
         if batches is None:
-            return 0, epoch * steps + step
+            return 0, epoch * steps + step if self._stream.endless else 0
         number, part = divmod(epoch, math.ceil(batches / steps))
         return number, part * steps + step
 
 
 def feed(
-    data: Table | Stream,
+    data: Subset | Stream,
     settings: Settings,
     replicas: Replicas,
     *,
@@ -123,7 +123,7 @@ def feed(
 ) -> Feed:
     """Make the feed of a training; every global batch is a multiple of the replicas and the parts they compute in.
 
-    A process reads its own rows of a table. Of batches of the user's own every process reads all, and takes its rows
+    A process reads its own rows of a `Subset`. Of batches of the user's own every process reads all, and takes its rows
     from each: no file can starve a worker, and the global batches are those of a single process.
     """
     parts, steps_per_epoch = replicas.count * settings.accumulate, settings.steps_per_epoch
@@ -136,10 +136,10 @@ def feed(
         raise ValueError("class_weight needs the labels of one output; pass sample_weight, one for each output")
     # A part to accumulate has rows of all processes, so each of them needs the whole batch.
     is_sharded = replicas.workers > 1 and settings.accumulate == 1
-    steps = data.subset.steps(settings.batch_size, parts)
+    steps = data.steps(settings.batch_size, parts)
     passes = math.ceil(settings.epochs / math.ceil(steps / (steps_per_epoch or steps)))
 
-    def open_table(number: int, start: int) -> tf.data.Dataset:
+    def open_subset(number: int, start: int) -> tf.data.Dataset:
         batches = data.batches(
             settings.batch_size,
             shuffle=settings.shuffle,
@@ -157,9 +157,9 @@ def feed(
         steps=steps_per_epoch or steps,
         rows=len(data),
         is_sharded=is_sharded,
-        sample=lambda: data[:parts],
+        sample=lambda: keras.utils.pack_x_y_sample_weight(*data[:parts]),
         labels=lambda rows: tf.convert_to_tensor(data.y[:rows]) if isinstance(data.y, np.ndarray) else None,
-        _stream=Stream("Subset", open_table, batches=steps, counted=True),
+        _stream=Stream("Subset", open_subset, batches=steps, counted=True),
         _spans_passes=True,
         _steps_per_epoch=steps_per_epoch,
     )
@@ -211,11 +211,24 @@ def labels_like(dataset: tf.data.Dataset, rows: int) -> tf.Tensor | None:
 
 def _lookalike(dataset: tf.data.Dataset, rows: int) -> Any:
     """Make a batch of zeros. To take one from the dataset would change the order of those that shuffle anew."""
-    specs = tf.nest.flatten(dataset.element_spec)
-    dense = all(isinstance(spec, tf.TensorSpec) for spec in specs)
-    if not dense or not all(spec.shape.rank and spec.shape[1:].is_fully_defined() for spec in specs):
+
+    def known(spec: Any) -> bool:
+        varying = getattr(spec, "ragged_rank", 0) + 1  # axes whose sizes are those of the rows
+        return bool(spec.shape.rank) and spec.shape[varying:].is_fully_defined()
+
+    def zeros(spec: Any) -> Any:
+        dense = tf.zeros([rows, *(1 if size is None else size for size in spec.shape[1:])], spec.dtype)
+        if isinstance(spec, tf.SparseTensorSpec):
+            return tf.sparse.from_dense(dense)
+        if isinstance(spec, tf.RaggedTensorSpec):
+            return tf.RaggedTensor.from_tensor(
+                dense, ragged_rank=spec.ragged_rank, row_splits_dtype=spec.row_splits_dtype
+            )
+        return dense
+
+    if not all(known(spec) for spec in tf.nest.flatten(dataset.element_spec)):
         return next(iter(dataset))
-    return tf.nest.map_structure(lambda spec: tf.zeros([rows, *spec.shape[1:]], spec.dtype), dataset.element_spec)
+    return tf.nest.map_structure(zeros, dataset.element_spec)
 
 
 def _cutter(parts: int) -> Any:

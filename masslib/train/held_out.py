@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from masslib.train.given import Table, given
+from masslib.data import Subset
+from masslib.train.given import given
 from masslib.train.replicas import Replicas
 from masslib.train.settings import Settings
 from masslib.train.streams import Stream
@@ -43,14 +44,14 @@ class HeldOut:
 
 
 def held_out(
-    data: Table | Stream, *, batch_size: int, steps: int | None, workers: int, freq: int | Collection[int] = 1
+    data: Subset | Stream, *, batch_size: int, steps: int | None, workers: int, freq: int | Collection[int] = 1
 ) -> HeldOut:
     """Make the batches to evaluate on: all of them, or the first `steps`.
 
     Raises:
         ValueError: They never end, or can be read once only.
     """
-    if isinstance(data, Table):
+    if isinstance(data, Subset):
         batches = data.batches(batch_size, shuffle=False)
         return HeldOut(batches if steps is None else batches.take(steps), freq)
     if steps is None and (data.endless or data.once):
@@ -62,6 +63,8 @@ def held_out(
             "them; pass a Subset, arrays, a keras.utils.PyDataset or a tf.data.Dataset"
         )
     batches = data.open(0, 0)
+    if data.batches is not None:
+        batches = batches.apply(tf.data.experimental.assert_cardinality(data.batches))
     batches = batches if steps is None else batches.take(steps)
     return HeldOut(batches.cache() if data.once else batches, freq, data)
 
@@ -70,11 +73,10 @@ def validation(data: Any, settings: Settings, replicas: Replicas) -> HeldOut | N
     """Make what to validate on of what was passed as `validation_data`: one of Keras' kinds, or a tuple of arrays."""
     if data is None:
         return None
-    if not isinstance(data, Table):
-        data = given(*keras.utils.unpack_x_y_sample_weight(data))
+    batch_size = settings.validation_batch_size or settings.batch_size
     return held_out(
-        data,
-        batch_size=settings.validation_batch_size or settings.batch_size,
+        given(*keras.utils.unpack_x_y_sample_weight(data), batch_size=batch_size),
+        batch_size=batch_size,
         steps=settings.validation_steps,
         workers=replicas.workers,
         freq=settings.validation_freq,

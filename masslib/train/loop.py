@@ -163,7 +163,7 @@ def fit(
     replicas = Replicas(model.distribute_strategy)
     check_strategy(model, replicas, settings)
     settings = settings.capped()
-    data = given(x, y, sample_weight, shuffle=shuffle, seed=seed)
+    data = given(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=seed)
     if validation_split and validation_data is None:
         data, validation_data = parted(data, validation_split)
     settings = replace(settings, batch_size=batch_size or default_batch_size(data, settings, replicas))

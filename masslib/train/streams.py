@@ -66,6 +66,19 @@ def stream(x: Any, *, shuffle: bool, seed: int) -> Stream | None:
     return None
 
 
+def of_slices(rows: Any, batch_size: int, *, shuffle: bool, seed: int) -> Stream:
+    """Cut ragged and sparse tensors into batches, in an order that the seed and the number of the pass decide."""
+    slices = tf.data.Dataset.from_tensor_slices(rows)
+    count = int(slices.cardinality())
+
+    def open_at(number: int, start: int) -> tf.data.Dataset:
+        ordered = slices.shuffle(count, seed=hash((seed, number)) % 2**31) if shuffle else slices
+        batches = ordered.batch(batch_size)
+        return batches.skip(start) if start else batches
+
+    return Stream("tensor", open_at, batches=-(-count // batch_size), counted=True)
+
+
 def _of_dataset(dataset: tf.data.Dataset) -> Stream:
     cardinality = int(dataset.cardinality())
     known = cardinality >= 0

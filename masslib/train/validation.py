@@ -43,19 +43,21 @@ def make_metrics(model: keras.Model | tf_keras.Model, labels: tf.Tensor) -> None
 class Evaluator:
     """Computes loss and metrics of a model on a dataset, the same on all workers.
 
-    Keras' own `evaluate` does it on one replica. Under several workers it fails (keras issue 20585), and where the rows
-    of the first batch are no multiple of the replicas, too. So there each worker runs the model's `test_step` on every
-    n-th batch, each replica on its rows of it, and the metrics are summed at the end.
+    Keras' own `evaluate` does it without a strategy. Under several workers it fails (keras issue 20585), and where the
+    rows of the first batch are no multiple of the replicas, too. So there each worker runs the model's `test_step` on
+    every n-th batch, each replica on its rows of it, and the metrics are summed at the end.
     """
 
     def __init__(self, model: keras.Model, replicas: Replicas):
         self._model, self._replicas = model, replicas
         self._step: Any = None
+        # Under another one, of one replica, Keras weighs the batches in the losses of single outputs by their rows.
+        self._has_default_strategy = replicas.strategy is tf.distribute.get_strategy()
 
     def run(self, batches: tf.data.Dataset, watchers: keras.callbacks.CallbackList) -> dict[str, Any]:
         """Return the name and value of loss and metrics. Collective."""
         model, replicas = self._model, self._replicas
-        if replicas.count == 1:
+        if self._has_default_strategy:
             return model.evaluate(batches, verbose=0, return_dict=True, callbacks=watchers)
         logs: dict[str, Any] = {}
         every, iterator = model.steps_per_execution, iter(batches.shard(replicas.workers, replicas.rank))

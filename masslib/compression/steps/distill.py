@@ -142,7 +142,7 @@ class Distill(Rebuilding):
         if not any(isinstance(it, losses.SoftTargets) for it in teachings):
             raise ValueError(
                 f"{self!r} learns from the probabilities of classes; expected an output that ends in a softmax or "
-                f"sigmoid, or a loss with from_logits=True, got {len(found)} with the activations "
+                f"sigmoid, or a loss with from_logits=True, got {len(found)} with the activation "
                 f"{', '.join(repr(it) for _, it in found)}"
             )
         return weights, teachings

@@ -104,7 +104,10 @@ class PruneChannels(Rebuilding):
             return _narrower(layer, name, channels, removed)
 
         with model.distribute_strategy.scope():
-            result = rebuilt(model if chosen <= named_layers(model).keys() else view, narrower)
+            touched = chosen | {
+                n for n, ends in channels.ends.items() if any(np.isin(end, removed).any() for end in ends)
+            }
+            result = rebuilt(model if touched <= named_layers(model).keys() else view, narrower)
         tuner.fit_rebuilt(result, self)
         return result, skipped
 

@@ -31,7 +31,7 @@ def with_boundaries(
         The copy, and the names of the new layers that are to learn a range.
     """
     config = twin.get_config()
-    inputs = {name for name, *_ in config["input_layers"]}
+    inputs = {layer["name"] for layer in config["layers"] if layer["class_name"] == "InputLayer"}
     new: dict[str, dict[str, Any]] = {}
 
     def linear(source: Connection, suffix: str) -> Connection:

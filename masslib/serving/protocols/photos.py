@@ -8,7 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from masslib.serving import tensors
-from masslib.serving.http import HTTPError, Request, Response
+from masslib.serving.messages import HTTPError, Request, Response
 from masslib.serving.service import Service
 
 _TOP = 5

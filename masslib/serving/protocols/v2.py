@@ -9,8 +9,8 @@ import numpy as np
 
 import masslib
 from masslib.serving import tensors
-from masslib.serving.http import HTTPError, Request, Response
 from masslib.serving.loaded import Tensor
+from masslib.serving.messages import HTTPError, Request, Response
 from masslib.serving.registry import Model, Version
 from masslib.serving.service import Result, Service
 

@@ -65,7 +65,7 @@ def evaluate_compiled(
         if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
             raise ValueError(f"{name}={value!r}: expected a positive integer")
     replicas = Replicas(model.distribute_strategy)
-    data = given(x, y, sample_weight)
+    data = given(x, y, sample_weight, batch_size=batch_size)
     held = held_out(data, batch_size=batch_size, steps=steps, workers=replicas.workers)
     callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or [])
     watchers = keras.callbacks.CallbackList(callbacks, model=model)
@@ -73,6 +73,6 @@ def evaluate_compiled(
         return held.evaluated(parameter_server.ServedEvaluator(model, parameter_server.Crew(model)), watchers)
     with gone_workers_named(replicas):
         evaluator = Evaluator(model, replicas)
-        if replicas.count > 1:  # a graph of several replicas cannot make the variables of the metrics
+        if replicas.count > 1:  # a graph of several replicas cannot make the variables of metrics
             evaluator.build(next(iter(held.batches)))
         return held.evaluated(evaluator, watchers)

@@ -1,0 +1,106 @@
+"""`split`: the rows of a `Subset` in three parts, at random, by groups or by time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from masslib.data.rows import NestedRows
+from masslib.data.splits import Splits
+from masslib.data.subset import Subset
+
+
+def split(
+    subset: Subset,
+    valid: int | float = 0.1,
+    test: int | float = 0.2,
+    *,
+    groups: Any = None,
+    time: Any = None,
+    seed: int = 0,
+) -> Splits:
+    """Splits the rows of a `Subset` into train, validation and test rows.
+
+    Without `groups` and `time` this is `Splits.from_arrays`. With either, whole groups or moments are moved, so the
+    counts are as near to those asked for as that allows.
+
+    Args:
+        subset: the rows.
+        valid: validation rows: an int, or a fraction of all rows.
+        test: test rows, likewise.
+        groups: `(n,)` to which group each row belongs, such as a patient or a user, or the name of an input: no group
+            is on two sides.
+        time: `(n,)` when each row was, in any type that can be ordered, or the name of an input: the latest rows
+            are for the test, those before for validation; no moment is on two sides.
+        seed: of the split at random and by groups, 0 to 2**32 - 1.
+
+    Returns:
+        The parts, the same for the same seed, in the order of the rows.
+
+    Raises:
+        TypeError: `subset` is no Subset, or a size is no number.
+        ValueError: both `groups` and `time`; not one value per row, or missing ones; too few rows, groups or moments.
+
+    Example:
+        >>> from masslib.data import from_arrays
+        >>> days = from_arrays({"day": np.arange(10) // 2, "heat": np.zeros(10)}, np.zeros(10))
+        >>> split(days, valid=2, test=2, time="day").test[:][0]["day"]
+        array([4, 4])
+    """
+    if not isinstance(subset, Subset):
+        raise TypeError(f"subset is a {type(subset).__name__}, expected a Subset; make one with from_arrays(x, y).")
+    if groups is not None and time is not None:
+        raise ValueError("both groups and time were passed, expected one of them.")
+    if groups is None and time is None:
+        return Splits.from_arrays(subset, valid, test, seed=seed)
+    name, given = ("groups", groups) if time is None else ("time", time)
+    units, counts = _units(name, _values(subset, name, given))
+    order = np.arange(len(counts))[::-1] if name == "time" else np.random.default_rng(seed).permutation(len(counts))
+    side, begin = np.zeros(len(counts), int), 0  # 0 train, 1 valid, 2 test
+    for number, (what, size) in enumerate((("test", test), ("valid", valid))):
+        spare = 2 - number  # units that the other sides need
+        end = begin + _near(counts[order[begin : len(order) - spare]], _wanted(what, size, len(subset)))
+        side[order[begin:end]], begin = 2 - number, end
+    train, aside, held_out = (subset.select(np.flatnonzero(side[units] == part)) for part in range(3))
+    return Splits(train, aside, held_out, subset.classes)
+
+
+def _values(subset: Subset, name: str, given: Any) -> np.ndarray:
+    if isinstance(given, str):
+        fields = subset.rows.parts if isinstance(subset.rows, NestedRows) else {}
+        if not isinstance(fields, dict) or given not in fields:
+            raise ValueError(f"{name} is {given!r}, expected an array or one of the inputs {list(fields)}.")
+        given = fields[given].whole()
+    values = np.asarray(given)
+    if values.shape not in {(len(subset),), (len(subset), 1)}:
+        raise ValueError(f"{name} has shape {values.shape}, expected ({len(subset)},): one value per row.")
+    return values.reshape(-1)
+
+
+def _units(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number of its unit for each row, in their order, and how many rows each has."""
+    missing = np.array([value is None or value != value for value in values.tolist()]) | (
+        np.isnat(values) if values.dtype.kind in "mM" else False
+    )
+    if missing.any():
+        raise ValueError(f"{name} is missing in {missing.sum()} rows, first in row {missing.argmax()}.")
+    units, numbers, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if len(units) < 3:
+        raise ValueError(f"{name} has {len(units)} different values, expected at least 3, one for each side.")
+    return numbers, counts
+
+
+def _wanted(name: str, size: int | float, total: int) -> float:
+    if isinstance(size, bool | np.bool_) or not isinstance(size, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} is {size!r}, expected a number of rows or a fraction between 0 and 1.")
+    if isinstance(size, int | np.integer) and 1 <= size < total:
+        return int(size)
+    if isinstance(size, float | np.floating) and 0 < size < 1:
+        return float(size) * total
+    raise ValueError(f"{name} is {size!r}, expected 1 to {total - 1} rows, or a fraction between 0 and 1.")
+
+
+def _near(counts: np.ndarray, wanted: float) -> int:
+    """How many units come nearest to so many rows, at least one."""
+    return int(np.abs(np.cumsum(counts) - wanted).argmin()) + 1

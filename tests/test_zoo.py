@@ -1,0 +1,24 @@
+"""Every room of masslib with networks of others: the table of docs/zoo.md is what runs."""
+
+import keras
+import pytest
+from zoo import NETWORKS, hub, page, rooms
+
+UNFIT = {rooms.CRASH, rooms.OBSCURE, rooms.WRONG}
+TABLE = page.rows()
+
+
+def test_no_cell_of_the_table_is_unfit():
+    assert TABLE
+    assert not {(name, cell) for name, cells in TABLE.items() for cell in cells.values() if cell in UNFIT}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Keras and the converter about networks of others
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_the_row_of_a_network_is_what_runs(name):
+    if name.startswith("hub_") and not hub.INSTALLED:
+        pytest.skip("keras_hub is not installed")
+    keras.backend.clear_session()
+    cells, told = rooms.row(NETWORKS[name])
+    assert cells == TABLE[name], "\n".join(told)

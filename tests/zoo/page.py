@@ -1,0 +1,78 @@
+"""The table of the zoo: `PYTHONPATH=tests python -m zoo.page [NETWORK ...]` runs rows and writes them to its page."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import keras
+
+from masslib._util.files import replacing
+from zoo import NETWORKS
+from zoo.rooms import row
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "zoo.md"
+COLUMNS = ("fit", "arrays", "bridge", "Prune", "int8", "dynamic", "QAT", "TFLite", "SavedModel")
+
+_HEAD = """# Networks of others
+
+Small networks after the examples of [keras.io](https://keras.io/examples/), with random rows, and what every room of
+masslib does with them. `PYTHONPATH=tests python -m zoo.page` writes it; `tests/test_zoo.py` runs every row.
+
+- `fit`, `arrays`: two epochs from a `tf.data.Dataset`, one from arrays, give the losses and metrics of `model.fit` from
+  the same weights, to 1e-6 (`fused=False`).
+- `bridge`: the tf_keras model answers the rows as the Keras model does, to 1e-4 of the largest answer.
+- `Prune`, `QAT`: two steps of `Prune(0.5)` and `QuantizeAware()`. The layers that `diagnose` names have the zeros, and
+  the int8 file answers as the trained model does.
+- `int8`, `dynamic`, `TFLite`, `SavedModel`: the loaded file gives the structure and the answers of the model: float32
+  to 1e-4 of the largest, int8 to 5 % and dynamic to 3 % in the mean.
+
+`one row`: TFLite can hold the network for a fixed number of rows only, and the error of the first try says
+`pass batch_size=1`. `nothing to prune`: `diagnose` says so of every layer. `told`: refused before any file appears, in
+the words below the table. GANs and other networks of several parts are trained whole; what is compressed and exported
+is the part that is deployed.
+"""
+
+
+def rows() -> dict[str, dict[str, str]]:
+    """Read the cells of the committed table."""
+    found = {}
+    for line in PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else ():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and len(cells) == len(COLUMNS) + 1 and cells[0] not in ("network", "---"):
+            found[cells[0]] = dict(zip(COLUMNS, cells[1:], strict=True))
+    return found
+
+
+def _notes() -> dict[str, list[str]]:
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    return {
+        name: lines.strip().splitlines() for name, lines in re.findall(r"^- `(\w+)`:\n((?:  - .*\n?)+)", text, re.M)
+    }
+
+
+def _sentence(told: str) -> str:
+    return "  - " + " ".join(told.removeprefix("told: ").split())[:400]
+
+
+def write(names: list[str]) -> None:
+    """Run networks, and put their rows into the page."""
+    table, notes = rows(), _notes()
+    for name in names or list(NETWORKS):
+        keras.backend.clear_session()  # names of layers are numbered from the start
+        table[name], told = row(NETWORKS[name])
+        notes[name] = list(dict.fromkeys(map(_sentence, told)))
+        print(name, table[name], flush=True)
+    known = [name for name in [*NETWORKS, *table] if name in table]
+    lines = [_HEAD, f"| network | {' | '.join(COLUMNS)} |", "| --- " * (len(COLUMNS) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(table[name][c] for c in COLUMNS)} |" for name in dict.fromkeys(known)]
+    lines += ["", "What is told:", ""]
+    for name in dict.fromkeys(known):
+        lines += [f"- `{name}`:", *notes[name]] if notes.get(name) else []
+    with replacing(PAGE) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(sys.argv[1:])
