@@ -9,6 +9,8 @@ import masslib
 from masslib import Cluster, LowRank, Prune, PruneChannels, QuantizeAware
 from masslib.compression.steps.heads import with_heads
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).integers(0, 40, (128, 12))
 Y = (X[:, 0] < 20).astype(int)
 

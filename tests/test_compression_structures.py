@@ -11,6 +11,8 @@ from masslib.compression.finetune import Tuner
 from masslib.compression.step import Training
 from masslib.data.passed import as_subset
 
+pytestmark = pytest.mark.slow
+
 ROWS = 96
 RNG = np.random.default_rng(0)
 X = {

@@ -205,7 +205,7 @@ def test_shards_of_the_first_format_are_still_read():
     assert same(back, from_arrays(x, np.int32([0, 1, 2, 1, 0]), classes=["a", "b", "c"]))
 
 
-@pytest.mark.parametrize("engine", ["processes", "threads", "map"])
+@pytest.mark.parametrize("engine", [pytest.param("processes", marks=pytest.mark.slow), "threads", "map"])
 def test_every_engine_writes_the_same_bytes(engine, tmp_path):
     def folder_of(on):
         folder = write_shards(STRUCTURE, tmp_path / "other", shards=4, on=on)

@@ -11,6 +11,7 @@ import pytest
 
 from masslib.distribute import cluster, rendezvous
 from masslib.distribute.cluster import Cluster
+from masslib.distribute.signed import signed
 
 pytestmark = pytest.mark.alone
 
@@ -239,7 +240,7 @@ def test_a_worker_that_is_started_again_while_others_are_awaited_is_no_second_on
     chief.start()
     with _connected(addresses[0]) as first:
         challenge = first.makefile("rb").readline().strip()
-        first.sendall(rendezvous._signed(clusters[1], challenge, {"rank": 1, "about": {}}))
+        first.sendall(signed(clusters[1].secret, challenge, {"rank": 1, "about": {}}))
         time.sleep(0.2)
     others = [threading.Thread(target=rendezvous.meet, args=(clusters[rank], {}, 20)) for rank in (1, 2)]
     for thread in others:

@@ -13,6 +13,8 @@ from masslib import Compressed, evaluate, export, measure
 from masslib._util import manifest
 from masslib.export import _tflite
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 WRITERS = {"tflite": export.tflite, "saved_model": export.saved_model}
 FILES = {"tflite": "m.tflite", "saved_model": "m"}

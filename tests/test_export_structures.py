@@ -12,6 +12,8 @@ import tensorflow as tf
 from masslib import Compressed, export, measure
 from masslib.export import _tflite
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 KINDS = {"tflite": "m.tflite", "saved_model": "m", "onnx": "m.onnx", "openvino": "m.xml"}
 EVERY = [

@@ -123,6 +123,7 @@ def _one_fails():
     time.sleep(60)
 
 
+@pytest.mark.slow
 def test_the_worker_that_failed_is_named_with_its_traceback(launch, tmp_path):
     start = time.monotonic()
     with pytest.raises(WorkerError, match=r"(?s)worker 1 raised OverflowError; .*much too much") as caught:
@@ -137,6 +138,7 @@ def _sleep():
     time.sleep(60)
 
 
+@pytest.mark.slow
 def test_a_timeout_ends_all_workers(launch):
     with pytest.raises(WorkerError, match="has not ended within the timeout of"):
         launch(_sleep, workers=2, timeout=6)

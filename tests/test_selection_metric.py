@@ -13,6 +13,8 @@ from masslib.evaluation import evaluate
 from masslib.selection import Metric
 from masslib.selection.metric import mean_score
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 3, 900)
 ONE = np.eye(3)[Y] + RNG.normal(size=(900, 3))

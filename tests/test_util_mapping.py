@@ -34,7 +34,7 @@ def processes():
 
 
 ENGINES = [
-    "processes",
+    pytest.param("processes", marks=pytest.mark.slow),
     *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.alone]) for name in ("spark", "ray")),
 ]
 

@@ -46,8 +46,10 @@ def main(options: argparse.Namespace) -> int:
             sizes = {name: getattr(options, name) for name in ("workers", "servers", "threads", "gpus")}
             launch(_run_script, arguments, on=options.on, **sizes, **common)
         else:
-            if options.servers or options.on != "local":
-                raise ValueError("--servers or --on with --hosts: expected workers only, on the hosts that are named")
+            if options.servers:
+                raise ValueError(f"--servers {options.servers} with --hosts: expected workers only")
+            if options.on != "local":
+                raise ValueError(f"--on {options.on} with --hosts: expected one of them")
             run(_run_script, arguments, _one_of(options), **common)
     except (WorkerError, ValueError) as error:
         print(f"masslib: {error}", file=sys.stderr)
