@@ -200,7 +200,11 @@ def _like(tensor: Any, name: str) -> Any:
 
 
 def _mask(tensor: Any) -> Any:
-    """The mask that travels as an attribute of a tensor, for which Keras has no public name."""
+    """The mask that travels as an attribute of a tensor.
+
+    Keras has no public name for it, and a functional model does not hand it on (tensorflow/tensorflow issue 47069;
+    keras-team/keras issue 18413).
+    """
     return getattr(tensor, "_keras_mask", None)
 
 
