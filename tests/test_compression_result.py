@@ -47,6 +47,7 @@ def test_what_comes_back_answers_the_same(model, digits, tmp_path, recipe):
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["once_more", "small"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [Quantize("int8"), Quantize("dynamic"), QuantizeAware(max_steps=2)], ids=repr)
 def test_it_is_judged_by_the_file_that_would_be_written(model, digits, tmp_path, step):
     small = compress(model, step, digits.train, verbose=False)

@@ -73,6 +73,7 @@ def test_lists_of_numbers_are_one_array_and_other_lists_one_for_each_element():
     assert isinstance(x, tuple) and x[0][0].numpy().tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_only_the_named_fields_are_augmented_each_for_itself():
     flip = keras.Sequential([keras.layers.RandomFlip(), keras.layers.RandomBrightness(0.3, value_range=(0, 1))])
     two = from_arrays({"a": IMAGE, "n": np.arange(N), "b": IMAGE}, np.arange(N))

@@ -10,7 +10,7 @@ from masslib.graph.nodes import named_layers
 from masslib.graph.unfolding import unfolded
 
 # Keras itself warns of a GroupQueryAttention behind a mask.
-pytestmark = pytest.mark.filterwarnings("ignore:.*destroy the mask")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*destroy the mask")]
 
 WORDS = np.random.default_rng(0).integers(0, 4, (8, 12))  # a quarter is padding
 

@@ -167,6 +167,7 @@ def test_golden_rows_of_any_structure_are_kept_without_pickle(tmp_path):
         read.check("it", Answering([True]))
 
 
+@pytest.mark.slow
 def test_photos_are_scaled_as_in_the_splits(tmp_path):
     import tensorflow as tf
 
@@ -214,6 +215,7 @@ def test_wrong_wishes_leave_nothing_behind(model, splits, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_model_of_several_inputs_and_outputs_is_packaged(tmp_path):
     rng = np.random.default_rng(0)
     word, price = keras.Input((None,), dtype="int32", name="word"), keras.Input((2,), name="price")
