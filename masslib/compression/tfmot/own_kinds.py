@@ -10,13 +10,8 @@ import tf_keras
 
 from masslib.compression.tfmot.toolkit import tfmot
 
-_CELL = ["cell.kernel", "cell.recurrent_kernel"]
 # Layer -> what becomes int8, and the activation behind which a range is learned.
-_QUANTIZED: dict[str, tuple[list[str], list[str]]] = {
-    "Embedding": (["embeddings"], []),
-    "LSTM": (_CELL, []),
-    "GRU": (_CELL, []),
-}
+_QUANTIZED: dict[str, tuple[list[str], list[str]]] = {"Embedding": (["embeddings"], [])}
 LIKE_DENSE = ("EinsumDense", "Conv1D")
 """Layers whose kernel and activation TFMOT treats as those of a dense layer."""
 # Operations of Keras 3, and layers, that int8 has and that need a range for what they put out, such as q k^T.
