@@ -1,11 +1,16 @@
 """Settings for nbval, which collects the cells of notebooks as tests, and the kernels that TensorFlow shall use."""
 
+import importlib.util
 import os
 
 import pytest
 
 import masslib  # noqa: F401  chooses TensorFlow's kernels; tests import Keras before it
 from notebook_execution import ENVIRONMENT
+
+# The examples of modules that need an extra are read where it is installed.
+_EXTRAS = {"launcher/on_ray.py": "ray", "launcher/on_spark.py": "pyspark"}
+collect_ignore = [f"masslib/{path}" for path, name in _EXTRAS.items() if importlib.util.find_spec(name) is None]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -101,8 +101,7 @@ def tflite(
     preflight.check_suffix(path, ".tflite", "a TFLite file")
     if batch_size != "auto":
         preflight.check_batch_size(batch_size)
-    plan = _planned(model, example_inputs)
-    preflight.check_sparse(sparse, plan.precision)
+    plan = _planned(model, example_inputs, sparse)
     labels = endpoints.check_labels(labels, plan.endpoints)
     with replacing(path) as temporary:
         content = _converted(plan, batch_size, sparse)
@@ -133,7 +132,7 @@ class _Plan:
         return [endpoints.endpoint(name, model, batch_size) for name, model in self.models.items()]
 
 
-def _planned(model: Any, example_inputs: Any) -> _Plan:
+def _planned(model: Any, example_inputs: Any, sparse: bool) -> _Plan:
     parts = endpoints.parts(model)
     given = endpoints.by_name(example_inputs, parts, isinstance(model, Mapping))
     models, precisions, aware, calibration, examples = {}, {}, [], {}, {}
@@ -143,6 +142,7 @@ def _planned(model: Any, example_inputs: Any) -> _Plan:
         learned = preflight.is_keras(network) and preflight.learned_ranges(network)
         models[name] = unmixed(network) if preflight.is_keras(network) else network
         precisions[name], endpoint = "int8" if learned else precision, endpoints.endpoint(name, models[name])
+        preflight.check_sparse(sparse, precisions[name])
         aware.append(learned)
         if not learned and precision in _CALIBRATED:
             calibration[name] = rows.calibration(rows_kept, endpoint)

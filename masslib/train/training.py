@@ -43,8 +43,11 @@ def check_strategy(model: keras.Model, replicas: Replicas, settings: Settings) -
             "fit was called inside of strategy.scope(); build and compile the model there, and fit after it"
         )
     optimizer = model.optimizer
-    made_there = optimizer is None or replicas.strategy.extended.variable_created_in_scope(optimizer.iterations.value)
-    if replicas.count > 1 and not made_there:
+    if (
+        replicas.count > 1
+        and optimizer is not None
+        and not replicas.strategy.extended.variable_created_in_scope(optimizer.iterations.value)
+    ):
         raise ValueError(
             f"the {type(optimizer).__name__} optimizer was made outside of strategy.scope(); make it there, and "
             "compile the model with it"
