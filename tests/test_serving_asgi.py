@@ -54,6 +54,16 @@ def test_the_asgi_application_answers_and_limits(root):
         np.testing.assert_allclose(json.loads(answer)["predictions"], expected, atol=1e-5)
         assert (await ask("POST", f"/v1/models/{NAME}:predict", *[b" " * 60_000] * 2))[0] == 413
         assert (await ask("HEAD", "/v2"))[1] == b""
+        events, told = ["lifespan.startup", "lifespan.shutdown"], []
+
+        async def receive():
+            return {"type": events.pop(0)}
+
+        async def send(message):
+            told.append(message["type"])
+
+        await application({"type": "lifespan"}, receive, send)
+        assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
     asyncio.run(run())
 

@@ -47,11 +47,25 @@ class Application:
         self._service.ready = True
         self._watching = asyncio.create_task(self._watch())
 
+    async def close(self) -> None:
+        """Stop watching, and remove what lies among the temporary files."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        self._shared.cleanup()
+
     async def answer(self, request: Request) -> Response:
         """One whole request."""
         if len(request.body) > self._settings.max_body:
             return self._app.refuse(HTTPError(413, f"the body has more than {self._settings.max_body} bytes"), request)
         return await self._app.handle(request)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "lifespan.shutdown":
+            await self.start()
+            await send({"type": "lifespan.startup.complete"})
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _watch(self) -> None:
         while True:
@@ -84,7 +98,9 @@ class Application:
         return models
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """One request."""
+        """One request, or the life of the server around it."""
+        if scope["type"] == "lifespan":
+            return await self._live(receive, send)
         if scope["type"] != "http":
             raise ValueError(f"only http is answered, not {scope['type']}")
         await self.start()
