@@ -1,5 +1,6 @@
 """Settings of the processes that run tests."""
 
+import engines
 import pytest
 
 
@@ -42,3 +43,19 @@ def trained(digits):
     # So many epochs, or the averages of the batch normalization are still those of the start.
     fit(model, digits.train, batch_size=32, epochs=12, verbose=0)
     return model
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory):
+    """A Spark session of this machine; the test is skipped where PySpark is not installed."""
+    session = engines.spark_session(tmp_path_factory.mktemp("java"))
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """Ray, connected to a new cluster of this machine; the test is skipped where it is not installed."""
+    ray = engines.ray_cluster()
+    yield ray
+    ray.shutdown()

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import psutil
 import pytest
-from engines import Processes, ray_cluster, spark_session
+from engines import Processes
 
 import masslib
 from masslib.launcher import WorkerError
@@ -23,20 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning:ray"),
 ]
-
-
-@pytest.fixture(scope="module")
-def spark(tmp_path_factory):
-    session = spark_session(tmp_path_factory.mktemp("java"))
-    yield session
-    session.stop()
-
-
-@pytest.fixture(scope="module")
-def ray():
-    ray = ray_cluster()
-    yield ray
-    ray.shutdown()
 
 
 @pytest.fixture(

@@ -18,11 +18,11 @@ import cloudpickle
 from masslib._util.log import logger
 from masslib.launcher import child
 from masslib.launcher.errors import WorkerError
-from masslib.launcher.process import Failure, Process
+from masslib.launcher.process import FROZEN_SECONDS, Failure, Process
 from masslib.launcher.tasks import Task
 
 _POLL_SECONDS = 0.05
-_WARN_SECONDS, _FROZEN_SECONDS = 3.0, 6.0
+_WARN_SECONDS = 3.0
 # Others that fail because of the first one may be seen a moment before it, and have something to say of it.
 _SETTLE_SECONDS = 1.0
 _TERMINATION_SECONDS, _RELEASE_SECONDS = 5.0, 5.0
@@ -40,10 +40,7 @@ def run(
     logs: str | os.PathLike[str] | None = None,
 ) -> list[Any]:
     """Run a function in processes, of which `tasks` makes the list at every start; see `launch`."""
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout!r}: expected a positive number of seconds, or None")
-    payload = shipped(fn, args)
-    deadline = time.monotonic() + timeout if timeout else float("inf")
+    deadline, payload = deadline_after(timeout), shipped(fn, args)
 
     def attempt(number: int, logs: Path) -> list[Any] | Failure:
         variables = {"MASSLIB_ATTEMPT": str(number), **(env or {})}
@@ -55,6 +52,13 @@ def run(
             return failure or [process.result() for process in group if not process.task.serves]
 
     return repeated(attempt, max_restarts=max_restarts, deadline=deadline, logs=logs)
+
+
+def deadline_after(timeout: float | None) -> float:
+    """When a time limit ends, as `time.monotonic` counts; `ValueError` if it is none."""
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout={timeout!r}: expected a positive number of seconds, or None")
+    return float("inf") if timeout is None else time.monotonic() + timeout
 
 
 def repeated(
@@ -110,13 +114,13 @@ def _watch(group: list[Process], deadline: float, timeout: float | None) -> Fail
                 _print_echo(group)
                 return None
             for process in group:
+                if failure := process.frozen():
+                    return failure
                 silent = process.silent()
-                if silent > _FROZEN_SECONDS:
-                    return process.failed(f"has not answered for {silent:.0f} s")
                 if silent > _WARN_SECONDS and process not in warned:
                     warned.add(process)
                     warnings.warn(
-                        f"{process.task.name} has not answered for {silent:.0f} s; the limit is {_FROZEN_SECONDS:g} s",
+                        f"{process.task.name} has not answered for {silent:.0f} s; the limit is {FROZEN_SECONDS:g} s",
                         RuntimeWarning,
                         stacklevel=4,
                     )

@@ -17,10 +17,10 @@ from masslib.distribute.cluster import SECRET
 from masslib.launcher import child
 from masslib.launcher.group import started
 from masslib.launcher.hub import Invitation, Link
-from masslib.launcher.process import Failure, Process
+from masslib.launcher.process import Process
 from masslib.launcher.tasks import Task, free_ports, tf_config
 
-_POLL_SECONDS, _FROZEN_SECONDS = 0.05, 6.0
+_POLL_SECONDS = 0.05
 _CHUNK = 1 << 16
 
 
@@ -81,7 +81,7 @@ def _seen_through(
                 link.send({"echo": echo[start : start + _CHUNK]})
             while text := log.read(_CHUNK):
                 link.send({"log": text})
-            if failure := _failure(process):
+            if failure := process.failure() or (None if process.done else process.frozen()):
                 link.send({"failure": dataclasses.asdict(failure)})
                 return None
             if process.done:
@@ -96,13 +96,6 @@ def _seen_through(
         if "release" in command:
             return result.read_bytes()
     return None
-
-
-def _failure(process: Process) -> Failure | None:
-    silent = process.silent()
-    if silent > _FROZEN_SECONDS and not process.done:
-        return process.failed(f"has not answered for {silent:.0f} s")
-    return process.failure()
 
 
 def _listen(link: Link, commands: queue.Queue[Mapping[str, Any] | None]) -> None:

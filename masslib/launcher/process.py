@@ -21,6 +21,8 @@ from masslib.launcher.errors import in_words
 from masslib.launcher.tasks import Task
 
 _TAIL_LINES = 12
+FROZEN_SECONDS = 6.0
+"""After so long without a sign of life a process has failed."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,11 @@ class Process:
             follows = error["type"] == "WorkerGoneError"
             return self.failed(f"raised {error['type']}", error["traceback"], when=error["time"], follows=follows)
         return self.failed(in_words(code))
+
+    def frozen(self) -> Failure | None:
+        """Tell whether the process has given no sign of life for too long."""
+        silent = self.silent()
+        return self.failed(f"has not answered for {silent:.0f} s") if silent > FROZEN_SECONDS else None
 
     def failed(self, reason: str, detail: str = "", *, when: float | None = None, follows: bool = False) -> Failure:
         """Say that it has failed, with the end of its log where there is nothing better."""

@@ -18,7 +18,7 @@ import cloudpickle
 from masslib._util.log import logger
 from masslib.launcher import member
 from masslib.launcher.engines import Engine, Job
-from masslib.launcher.group import forwarding, repeated, shipped
+from masslib.launcher.group import deadline_after, forwarding, repeated, shipped
 from masslib.launcher.hub import Hub
 from masslib.launcher.process import Failure
 
@@ -40,10 +40,8 @@ def run_on(
     logs: str | os.PathLike[str] | None,
 ) -> list[Any]:
     """Run a function in workers that an engine starts; see `launch`."""
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout={timeout!r}: expected a positive number of seconds, or None")
-    payload, threads = shipped(fn, args), engine.threads(workers, threads)
-    deadline = time.monotonic() + timeout if timeout else float("inf")
+    deadline, payload = deadline_after(timeout), shipped(fn, args)
+    threads = engine.threads(workers, threads)
 
     def attempt(number: int, logs: Path) -> list[Any] | Failure:
         with contextlib.ExitStack() as stack:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -79,13 +80,11 @@ def ask(folder: Path, prefer: Sequence[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer until the input ends."""
-    try:
+    if importlib.util.find_spec("resource"):  # Windows has no such limits
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (_BYTES if hard == resource.RLIM_INFINITY else hard, hard))
-    except ImportError:  # not on Windows
-        pass
     for line in sys.stdin:
         asked = json.loads(line)
         try:
