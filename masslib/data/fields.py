@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from masslib.data.rows import NestedRows, Rows, leaves, nested
+from masslib._util.structures import flat
+from masslib.data.rows import NestedRows, Rows, nested
 from masslib.data.subset import Subset
 
 
@@ -52,7 +53,7 @@ def _is_one_array(values: Any) -> bool:
 
 
 def _listed(values: Any) -> list[Any]:
-    return [] if values is None else leaves(values)
+    return [] if values is None else flat(values)
 
 
 def _options(name: str, keys: list[Any], named: bool, option: Any) -> dict[Any, Any]:
@@ -76,7 +77,7 @@ def subset(x: Rows, y: Rows | None, sample_weight: Rows | None, classes: Any = N
         ValueError: unequal counts of rows; weights without labels, or in another structure than theirs.
     """
     counts = {
-        name: sorted({len(part) for part in leaves(rows.parts if isinstance(rows, NestedRows) else rows)})
+        name: sorted({len(part) for part in flat(rows.parts if isinstance(rows, NestedRows) else rows)})
         for name, rows in (("x", x), ("y", y), ("sample_weight", sample_weight))
         if rows is not None
     }

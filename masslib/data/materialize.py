@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from masslib._util.structures import flat
 from masslib.data.arrays import from_arrays
 from masslib.data.batches import whole
 from masslib.data.ragged import ragged
-from masslib.data.rows import leaves, nested
+from masslib.data.rows import nested
 from masslib.data.subset import Subset
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ def _arrays(dataset: tf.data.Dataset, max_bytes: int) -> tuple[Any, ...]:
     """The structures `x`, `y` and `sample_weight`, as far as there are such, of arrays and ragged rows."""
     import tensorflow as tf
 
-    parts: list[list[Any]] = [[] for _ in leaves(dataset.element_spec)]
+    parts: list[list[Any]] = [[] for _ in flat(dataset.element_spec)]
     size = count = 0
     try:
         for element in dataset:
-            values = [_rows(value) for value in leaves(element)]
+            values = [_rows(value) for value in flat(element)]
             size, count = size + sum(map(_bytes, values)), count + len(values[0])
             if size > max_bytes:
                 raise ValueError(
@@ -119,7 +120,7 @@ def _batched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     if not isinstance(dataset, tf.data.Dataset):
         raise TypeError(f"dataset is a {type(dataset).__name__}, expected a tf.data.Dataset; for arrays: from_arrays.")
     spec = dataset.element_spec
-    specs = leaves(spec)
+    specs = flat(spec)
     if (isinstance(spec, tuple) and len(spec) > 3) or not all(_is_readable(part) for part in specs):
         raise TypeError(
             f"the dataset's elements are {spec}, expected x, (x, y) or (x, y, sample_weight), each a tensor, or a dict "

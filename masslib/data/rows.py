@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from masslib._util.structures import flat
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -141,7 +143,7 @@ class NestedRows(Rows):
         return nested(change, self.parts)
 
     def __len__(self) -> int:
-        return len(leaves(self.parts)[0])
+        return len(flat(self.parts)[0])
 
     def raw(self, rows: Index) -> Any:
         """Some rows of each field."""
@@ -175,10 +177,3 @@ def nested(change: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(nested(change, part) for part in value)
     return None if value is None else change(value)
-
-
-def leaves(value: Any) -> list[Any]:
-    """All that a dict, list or tuple holds at any depth, None apart."""
-    found: list[Any] = []
-    nested(found.append, value)
-    return found

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from masslib._util.extras import needed_by
+from masslib._util.structures import flat
 from masslib.data import batches as _batches
-from masslib.data.rows import ArrayRows, Rows, leaves
+from masslib.data.rows import ArrayRows, Rows
 
 if TYPE_CHECKING:
     import keras
@@ -156,9 +157,7 @@ class Subset:
             [1, 8, 9]
         """
         if lengths is None:
-            found = [
-                part.lengths for part in leaves(getattr(self.rows, "parts", self.rows)) if hasattr(part, "lengths")
-            ]
+            found = [part.lengths for part in flat(getattr(self.rows, "parts", self.rows)) if hasattr(part, "lengths")]
             if not found:
                 raise ValueError(f"{self!r} has no ragged field; pass the lengths of its rows.")
             lengths = np.max(found, axis=0)

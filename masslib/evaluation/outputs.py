@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from masslib._util.structures import flat
 from masslib.data.rows import nested
 
 _CHUNK_BYTES = 64 * 2**20
@@ -212,17 +213,17 @@ def _matched(outputs: list[str], names: list[str] | None, what: str, values: Any
             raise ValueError(f"y is one array, but the model has the outputs {', '.join(outputs)}; name them in a dict")
         return dict.fromkeys(outputs, values)
     if isinstance(values, dict):
-        flat = named(values, None)
-        if outputs == [""] and list(flat) == names:
-            flat = {"": flat[names[0]]}
-        if not set(flat) <= set(outputs):
-            raise ValueError(f"{what} has the names {', '.join(flat)}, the model the outputs {', '.join(outputs)}")
+        found = named(values, None)
+        if outputs == [""] and list(found) == names:
+            found = {"": found[names[0]]}
+        if not set(found) <= set(outputs):
+            raise ValueError(f"{what} has the names {', '.join(found)}, the model the outputs {', '.join(outputs)}")
     else:
         parts = list(named(values, None).values())
         if len(parts) != len(outputs):
             raise ValueError(f"{what} has {len(parts)} parts, but the model the outputs {', '.join(outputs) or 'one'}")
-        flat = dict(zip(outputs, parts, strict=True))
-    return {name: flat[name] for name in outputs if flat.get(name) is not None}
+        found = dict(zip(outputs, parts, strict=True))
+    return {name: found[name] for name in outputs if found.get(name) is not None}
 
 
 def _checked(name: str, outputs: np.ndarray, which_rows: slice, total: int) -> np.ndarray:
@@ -247,17 +248,11 @@ def _checked(name: str, outputs: np.ndarray, which_rows: slice, total: int) -> n
 
 def _arrays(values: Any) -> Any:
     """A structure of arrays; lists of numbers, at any depth, are one array."""
-    if isinstance(values, list | tuple) and all(np.isscalar(value) for value in _flat(values)):
+    if isinstance(values, list | tuple) and all(np.isscalar(value) for value in flat(values)):
         return np.asarray(values)
     return nested(np.asarray, values)
 
 
 def leaves(structure: Any) -> list[np.ndarray]:
     """All arrays of a structure."""
-    return [np.asarray(leaf) for leaf in _flat(structure)]
-
-
-def _flat(structure: Any) -> list[Any]:
-    found: list[Any] = []
-    nested(found.append, structure)
-    return found
+    return [np.asarray(leaf) for leaf in flat(structure)]
