@@ -190,7 +190,7 @@ def test_progress_is_shown(digits, capsys):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"epochs": 0}, ValueError, "epochs=0: expected a positive integer"),
+        ({"epochs": 0}, ValueError, "epochs=0: expected a whole number of at least 1"),
         ({"verbose": 3}, ValueError, "verbose=3: expected 'auto', 0, 1 or 2"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"x": "photos"}, TypeError, "x holds a str; expected a Subset, a tf.data.Dataset or arrays"),

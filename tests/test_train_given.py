@@ -141,8 +141,8 @@ def test_negative_classes_have_weights():
         (lambda: (_generator(3),), {"checkpoint": "folder"}, "a generator, which cannot be read from its middle on"),
         (lambda: (X, Y), {"validation_data": _generator(3)}, "does not say where it ends; pass validation_steps"),
         (lambda: (X, Y), {"validation_split": 0.999}, "leaves 0 to train on"),
-        (lambda: (X, Y), {"validation_freq": 0}, "validation_freq=0: expected a positive integer"),
-        (lambda: (X, Y), {"initial_epoch": -1}, "initial_epoch=-1: expected an integer of 0 or more"),
+        (lambda: (X, Y), {"validation_freq": 0}, "validation_freq=0: expected a whole number of at least 1"),
+        (lambda: (X, Y), {"initial_epoch": -1}, "initial_epoch=-1: expected a whole number of at least 0"),
         (lambda: (X, {"a": Y, "b": Y}), {"class_weight": {0: 1.0}}, "class_weight needs the labels of one output"),
     ],
 )

@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_refused(digits, tmp_path):
     ) or "the checkpoint has float32 (64, 16), this training float32 (64, 17)" in str(caught.value)
     with pytest.raises(ValueError, match="momentum: the checkpoint has .*, this training no such variable"):
         _fit(_compiled(optimizer="sgd"), digits, tmp_path)
-    with pytest.raises(ValueError, match="save_every=0: expected a positive integer"):
+    with pytest.raises(ValueError, match="save_every=0: expected a whole number of at least 1"):
         _fit(_compiled(), digits, tmp_path, save_every=0)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from masslib._util.checks import check_count
 from masslib.data import Subset
 from masslib.graph.checks import check_keras_3
 from masslib.train import parameter_server
@@ -62,8 +62,8 @@ def evaluate_compiled(
     if not model.compiled:
         raise ValueError(f"model {model.name!r} is not compiled; call model.compile(loss=...)")
     for name, value in (("batch_size", batch_size), ("steps", steps)):
-        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"{name}={value!r}: expected a positive integer")
+        if value is not None:
+            check_count(name, value)
     replicas = Replicas(model.distribute_strategy)
     data = given(x, y, sample_weight, batch_size=batch_size)
     held = held_out(data, batch_size=batch_size, steps=steps, workers=replicas.workers)

@@ -6,11 +6,12 @@ import os
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import keras
 
+from masslib._util.checks import check_count
 from masslib.graph.checks import check_keras_3
 from masslib.train.state import check_complete
 
@@ -73,19 +74,19 @@ class Settings:
 
     def _check_numbers(self) -> None:
         for name in ("epochs", "accumulate"):
-            _check_whole(name, getattr(self, name), 1)
+            check_count(name, getattr(self, name), minimum=1)
         for name in ("batch_size", "save_every", "steps_per_epoch", "validation_steps", "validation_batch_size"):
             if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), 1)
-        _check_whole("initial_epoch", self.initial_epoch, 0)
+                check_count(name, getattr(self, name), minimum=1)
+        check_count("initial_epoch", self.initial_epoch, minimum=0)
         split, freq = self.validation_split, self.validation_freq
         if isinstance(split, bool) or not isinstance(split, Real) or not 0 <= split < 1:
             raise ValueError(f"validation_split={split!r}: expected a part from 0 to below 1")
         if isinstance(freq, Collection) and not isinstance(freq, str):
             for epoch in freq:
-                _check_whole("validation_freq has the epoch", epoch, 1)
+                check_count("validation_freq has the epoch", epoch, minimum=1)
         else:
-            _check_whole("validation_freq", freq, 1)
+            check_count("validation_freq", freq, minimum=1)
 
     def capped(self) -> Settings:
         """Return them with as many epochs and steps as `keras.config` allows in debugging runs."""
@@ -95,9 +96,3 @@ class Settings:
         for name, most in lower.items():
             warnings.warn(f"keras.config limits {name} to {most}", stacklevel=3)
         return replace(self, **lower)
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        expected = "a positive integer" if least else "an integer of 0 or more"
-        raise ValueError(f"{name}={value!r}: expected {expected}")
