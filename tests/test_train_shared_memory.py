@@ -15,7 +15,7 @@ import pytest
 
 import masslib
 from masslib.train import shared_memory
-from masslib.train.shared_memory import SharedMemoryAllReduce, slots_for
+from masslib.train.shared_memory import SharedMemoryAllReduce, bytes_of, slots_for
 
 
 def _workers(workers, nbytes):
@@ -32,11 +32,12 @@ def _workers(workers, nbytes):
 def _summed(rounds):
     """Let a thread for each worker sum its arrays; return the sums by rank."""
     workers = len(rounds[0])
-    reductions, pairs = _workers(workers, max(values[0].nbytes for values in rounds))
+    needed = [bytes_of((array.size, array.dtype) for array in arrays[0]) for arrays in rounds]
+    reductions, pairs = _workers(workers, max(needed))
     found = {}
 
     def work(rank):
-        found[rank] = [reductions[rank].sum(values[rank]) for values in rounds]
+        found[rank] = [reductions[rank].sum(*arrays[rank]) for arrays in rounds]
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(workers)]
     for thread in threads:
@@ -53,15 +54,20 @@ def _summed(rounds):
 @pytest.mark.parametrize("dtypes", [["float32"] * 5, ["float64"] * 5, ["float32", "float64", "float16", "float32"]])
 def test_all_get_the_sums_in_the_order_of_the_ranks_and_keep_them(workers, dtypes):
     rng = np.random.default_rng(0)
-    rounds = [rng.normal(size=(workers, 1001 - 100 * number)).astype(dtype) for number, dtype in enumerate(dtypes)]
+    shapes = [(7, 11), (), (1001,), (0, 3)]
+    rounds = [
+        [[rng.normal(size=shape).astype(dtype) for shape in shapes[: 4 - number % 3]] for _ in range(workers)]
+        for number, dtype in enumerate(dtypes)
+    ]
+    mixed = [[rng.normal(size=size).astype(dtype) for size, dtype in enumerate(dtypes)] for _ in range(workers)]
+    rounds.append(mixed)
     found = _summed(rounds)
-    for number, values in enumerate(rounds):
-        expected = values[0]
-        for value in values[1:]:
-            expected = expected + value
+    for number, arrays in enumerate(rounds):
+        expected = [sum(values[1:], values[0]).ravel() for values in zip(*arrays, strict=True)]
         for rank in range(workers):
-            assert found[rank][number].dtype == expected.dtype
-            np.testing.assert_array_equal(found[rank][number], expected)
+            for mine, right in zip(found[rank][number], expected, strict=True):
+                assert mine.dtype == right.dtype
+                np.testing.assert_array_equal(mine, right)
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -75,10 +81,10 @@ def test_a_fast_worker_never_writes_over_what_a_slow_one_still_reads(workers, mo
         return private(like)
 
     monkeypatch.setattr(shared_memory, "_private", slow)
-    rounds = [np.full((workers, 100), float(number)) for number in range(20)]
+    rounds = [[[np.full(100, float(number))]] * workers for number in range(20)]
     found = _summed(rounds)
     for rank in range(workers):
-        assert [set(values) for values in found[rank]] == [{number * workers} for number in range(20)]
+        assert [set(values) for (values,) in found[rank]] == [{number * workers} for number in range(20)]
 
 
 def test_a_worker_that_has_gone_is_named():

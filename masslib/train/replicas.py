@@ -137,7 +137,7 @@ class Replicas:
 def all_reduce(
     tensors: list[tf.Tensor], wire: str = "auto", shared: SharedMemoryAllReduce | None = None
 ) -> list[tf.Tensor]:
-    """Sum tensors over the replicas in one collective per dtype: many small ones cost more than one large one.
+    """Sum tensors over the replicas at once, or in one collective per dtype: many small ones cost more than a large.
 
     Must be called in replica context.
 
@@ -146,10 +146,13 @@ def all_reduce(
         wire: With `"float16"`, float32 tensors are sent with half of their bytes.
         shared: Sums what fits into it, in place of TensorFlow's collective.
     """
+    shapes = [tensor.shape for tensor in tensors]
+    if shared and tensors and shared.fits(tensors):
+        # Tensor by tensor, into the memory that is shared and out of it: to join and to split them costs two passes.
+        sums = tf.numpy_function(shared.sum, tensors, [tensor.dtype for tensor in tensors])
+        return [tf.reshape(value, shape) for value, shape in zip(sums, shapes, strict=True)]
 
     def summed(flat: tf.Tensor) -> tf.Tensor:
-        if shared and shared.fits(flat):
-            return tf.numpy_function(shared.sum, [flat], flat.dtype)
         context, dtype = tf.distribute.get_replica_context(), flat.dtype
         flat = tf.cast(flat, tf.float16) if wire == "float16" and dtype == tf.float32 else flat
         return tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, flat), dtype)
@@ -158,7 +161,7 @@ def all_reduce(
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
         flat = tf.concat([tf.reshape(tensors[place], [-1]) for place in places], 0)
-        sizes = [tensors[place].shape.num_elements() for place in places]
-        for place, part in zip(places, tf.split(tf.ensure_shape(summed(flat), flat.shape), sizes), strict=True):
-            result[place] = tf.reshape(part, tensors[place].shape)
+        sizes = [shapes[place].num_elements() for place in places]
+        for place, part in zip(places, tf.split(summed(flat), sizes), strict=True):
+            result[place] = tf.reshape(part, shapes[place])
     return result

@@ -6,6 +6,7 @@ TensorFlow's collectives send the gradients through gRPC even then, at about 0.5
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import mmap
 import os
@@ -13,12 +14,13 @@ import platform
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import psutil
 import tensorflow as tf
+from numpy.typing import DTypeLike
 
 from masslib._util.log import logger
 from masslib.train.replicas import Replicas
@@ -39,40 +41,48 @@ class SharedMemoryAllReduce:
 
     def __init__(self, slots: np.ndarray, rank: int, others: dict[int, tuple[socket.socket, int]]):
         self._slots, self._rank, self._others = slots, rank, others
+        self._nbytes = slots.shape[1]
         self._turn = 0
 
-    def fits(self, tensor: tf.Tensor) -> bool:
-        """Whether there is room for a tensor."""
-        return tensor.shape.num_elements() * tensor.dtype.size <= self._slots.shape[1]
+    def fits(self, tensors: Sequence[tf.Tensor]) -> bool:
+        """Whether there is room for tensors."""
+        return (
+            bytes_of((tensor.shape.num_elements(), tensor.dtype.as_numpy_dtype) for tensor in tensors) <= self._nbytes
+        )
 
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """Return the sum of the flat arrays that the workers pass, all of one length and dtype. Collective.
+    def sum(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Return the sums, flat, of the arrays that the workers pass, all of the same sizes and dtypes. Collective.
 
         Raises:
             ConnectionError: If another worker has gone, or has been stopped for too long.
         """
         workers = len(self._others) + 1
-        slots = [slot[: values.nbytes].view(values.dtype) for slot in self._slots]
         if workers == 2:  # each sums all: one pass less over the memory than to sum a half and copy the whole
             # In turns in two pairs of rows: who writes into one again has passed the barrier of the other, which the
             # other worker passes only after it has read this one.
-            parts = slots[2 * self._turn : 2 * self._turn + 2]
+            rows = self._slots[2 * self._turn : 2 * self._turn + 2]
             self._turn = 1 - self._turn
-            parts[self._rank][:] = values
-            self._barrier()
-            # TensorFlow and an optimizer may keep the result for longer than until the next sum.
-            return np.add(parts[0], parts[1], out=_private(values))
-        *parts, total = slots
-        parts[self._rank][:] = values
+        else:
+            rows = self._slots
+        parts = [_cut(row, arrays) for row in rows]
+        for mine, array in zip(parts[self._rank], arrays, strict=True):
+            mine[:] = array.reshape(-1)
         self._barrier()
-        # Each rank sums its share of all arrays, in the order of the ranks.
-        share = slice(len(values) * self._rank // workers, len(values) * (self._rank + 1) // workers)
-        np.add(parts[0][share], parts[1][share], out=total[share])
-        for part in parts[2:]:
-            total[share] += part[share]
+        # TensorFlow and an optimizer may keep the result for longer than until the next sum.
+        result = _private(arrays)
+        if workers == 2:
+            for first, second, out in zip(*parts, result, strict=True):
+                np.add(first, second, out=out)
+            return result
+        for *summands, total in zip(*parts, strict=True):
+            # Each rank sums its share of all arrays, in the order of the ranks.
+            share = slice(len(total) * self._rank // workers, len(total) * (self._rank + 1) // workers)
+            np.add(summands[0][share], summands[1][share], out=total[share])
+            for part in summands[2:]:
+                total[share] += part[share]
         self._barrier()
-        result = _private(values)
-        result[:] = total
+        for total, out in zip(parts[-1], result, strict=True):
+            out[:] = total
         return result
 
     def _barrier(self) -> None:
@@ -90,11 +100,25 @@ def slots_for(workers: int) -> int:
     return 4 if workers == 2 else workers + 1
 
 
-def _private(like: np.ndarray) -> np.ndarray:
-    """Memory of this worker alone for an array of the same length and dtype, aligned as TensorFlow takes it over."""
-    memory = np.empty(like.nbytes + _ALIGNMENT, "uint8")
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + like.nbytes].view(like.dtype)
+def bytes_of(arrays: Iterable[tuple[int, DTypeLike]]) -> int:
+    """Bytes that arrays, given as sizes and dtypes, take in a row: each begins where TensorFlow can take it over."""
+    return sum(_aligned(size * np.dtype(dtype).itemsize) for size, dtype in arrays)
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _cut(row: np.ndarray, like: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Cut a row of bytes into flat arrays of the sizes and dtypes of others."""
+    starts = itertools.accumulate((_aligned(array.nbytes) for array in like), initial=0)
+    return [row[start : start + array.nbytes].view(array.dtype) for start, array in zip(starts, like, strict=False)]
+
+
+def _private(like: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Memory of this worker alone for flat arrays of the sizes and dtypes of others."""
+    memory = np.empty(bytes_of((array.size, array.dtype) for array in like) + _ALIGNMENT, "uint8")
+    return _cut(memory[-memory.ctypes.data % _ALIGNMENT :], like)
 
 
 def _await(connection: socket.socket, rank: int, pid: int) -> None:
@@ -149,7 +173,7 @@ def _on_one_machine(replicas: Replicas) -> bool:
 
 def _mapped(replicas: Replicas, nbytes: int) -> np.ndarray | None:
     """Map one file into the memory of all workers; its name is removed at once, so that no file can be left behind."""
-    aligned = -(-max(nbytes, 1) // _ALIGNMENT) * _ALIGNMENT
+    aligned = _aligned(max(nbytes, 1))
     size = slots_for(replicas.workers) * aligned
     folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     memory, problem = None, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import functools
 import math
@@ -11,7 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from masslib._util.quiet import quiet_logger
@@ -24,7 +22,7 @@ from masslib.train.keeper import keeper
 from masslib.train.replicas import Replicas, all_reduce
 from masslib.train.resume import Journal
 from masslib.train.settings import Settings
-from masslib.train.shared_memory import shared_memory
+from masslib.train.shared_memory import bytes_of, shared_memory
 from masslib.train.state import State
 from masslib.train.step import train_function
 from masslib.train.validation import Evaluator
@@ -183,8 +181,5 @@ def _quiet(model: keras.Model) -> contextlib.AbstractContextManager[None]:
 
 
 def _bytes(model: keras.Model) -> int:
-    """Bytes of the largest array to sum: the gradients of the variables of one dtype are summed at a time."""
-    sizes: dict[str, int] = collections.Counter()
-    for variable in model.trainable_variables:
-        sizes[variable.dtype] += math.prod(variable.shape) * np.dtype(variable.dtype).itemsize
-    return max(sizes.values(), default=0)
+    """Bytes of the gradients of a model, which are summed at once."""
+    return bytes_of((math.prod(variable.shape), variable.dtype) for variable in model.trainable_variables)
