@@ -15,6 +15,8 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 export PYTHONHASHSEED := 0
 # As `import masslib` says, also where Keras is imported before it
 export TF_ENABLE_ONEDNN_OPTS := 1
+# Where the data sets lie that are not committed, see docs/datasets.md; empty where there is no such folder
+export MASSLIB_DATA ?= $(abspath $(wildcard ../shared/datasets))
 # Packages are installed uncompiled, which is faster; Python must be free to keep what it compiles at the first
 # import, or every process would compile TensorFlow again (12 s instead of 4).
 unexport PYTHONDONTWRITEBYTECODE

@@ -61,6 +61,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def keras_home(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MASSLIB_DATA", raising=False)
     return tmp_path / "home"
 
 
@@ -194,7 +195,7 @@ def test_offline_names_every_file_its_address_and_the_folder(tmp_path, server, k
         (
             {"name": "cifar"},
             ValueError,
-            r"name is 'cifar', expected one of \['adult', 'digits', 'fashion_mnist', 'mnist'\]",
+            r"name is 'cifar', expected one of \['adult', 'clothing', .*'mnist'",
         ),
         ({"name": ["digits"]}, ValueError, r"name is \['digits'\], expected one of"),
         (
@@ -209,6 +210,7 @@ def test_offline_names_every_file_its_address_and_the_folder(tmp_path, server, k
         ({"valid": float("nan")}, ValueError, "valid is nan, expected 10 to"),
         ({"test": 0.001}, ValueError, "test is 0.001, expected 10 to 1787 rows"),
         ({"valid": "10%"}, TypeError, "valid is '10%', expected a number of rows or a fraction"),
+        ({"image_size": (4, 4)}, ValueError, r"image_size is \(4, 4\), but the rows are uint8 x 0.0625; leave it out"),
         ({"valid": True}, TypeError, "valid is True, expected a number"),
     ],
 )

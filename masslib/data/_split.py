@@ -30,7 +30,7 @@ def split(
         valid: validation rows: an int, or a fraction of all rows.
         test: test rows, likewise.
         groups: `(n,)` to which group each row belongs, such as a patient or a user, or the name of an input: no group
-            is on two sides.
+            is on two sides. Groups of more than half of a side's rows are for training while there are others.
         time: `(n,)` when each row was, in any type that can be ordered, or the name of an input: the latest rows
             are for the test, those before for validation; no moment is on two sides.
         seed: of the split at random and by groups, 0 to 2**32 - 1.
@@ -54,16 +54,52 @@ def split(
         raise ValueError("both groups and time were passed, expected one of them.")
     if groups is None and time is None:
         return Splits.from_arrays(subset, valid, test, seed=seed)
-    name, given = ("groups", groups) if time is None else ("time", time)
-    units, counts = _units(name, _values(subset, name, given))
-    order = np.arange(len(counts))[::-1] if name == "time" else np.random.default_rng(seed).permutation(len(counts))
-    side, begin = np.zeros(len(counts), int), 0  # 0 train, 1 valid, 2 test
-    for number, (what, size) in enumerate((("test", test), ("valid", valid))):
-        spare = 2 - number  # units that the other sides need
-        end = begin + _near(counts[order[begin : len(order) - spare]], _wanted(what, size, len(subset)))
-        side[order[begin:end]], begin = 2 - number, end
-    train, aside, held_out = (subset.select(np.flatnonzero(side[units] == part)) for part in range(3))
+    sizes = {"test": test, "valid": valid}
+    held_out, aside, train = parts(subset, sizes, groups=groups, time=time, seed=seed)
     return Splits(train, aside, held_out, subset.classes)
+
+
+def parts(
+    subset: Subset,
+    sizes: dict[str, int | float],
+    *,
+    groups: Any = None,
+    time: Any = None,
+    seed: int,
+    total: int | None = None,
+) -> list[Subset]:
+    """Moves whole groups, or the latest moments, to one side after the other.
+
+    Args:
+        subset: the rows.
+        sizes: what errors call each side -> its rows (int), or a fraction of `total`.
+        groups: as `split` takes it.
+        time: likewise; one of the two is given.
+        seed: of the order of the groups.
+        total: rows that a fraction refers to, by default `len(subset)`.
+
+    Returns:
+        The sides in the order of `sizes`, then the rest.
+
+    Raises:
+        TypeError, ValueError: as `split`.
+    """
+    name, given = ("groups", groups) if time is None else ("time", time)
+    units, counts = _units(name, _values(subset, name, given), len(sizes) + 1)
+    total = len(subset) if total is None else total
+    wanted = {what: _wanted(what, size, total) for what, size in sizes.items()}
+    if name == "time":
+        order = np.arange(len(counts))[::-1]
+    else:
+        order = np.random.default_rng(seed).permutation(len(counts))
+        # A large group would be most of a side by itself, which would tell of it alone: it comes last.
+        order = order[np.argsort(counts[order] > min(wanted.values()) / 2, kind="stable")]
+    side, begin = np.full(len(counts), len(sizes)), 0
+    for number, size in enumerate(wanted.values()):
+        spare = len(sizes) - number  # units that the other sides need
+        end = begin + _near(counts[order[begin : len(order) - spare]], size)
+        side[order[begin:end]], begin = number, end
+    return [subset.select(np.flatnonzero(side[units] == number)) for number in range(len(sizes) + 1)]
 
 
 def _values(subset: Subset, name: str, given: Any) -> np.ndarray:
@@ -78,7 +114,7 @@ def _values(subset: Subset, name: str, given: Any) -> np.ndarray:
     return values.reshape(-1)
 
 
-def _units(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _units(name: str, values: np.ndarray, sides: int) -> tuple[np.ndarray, np.ndarray]:
     """The number of its unit for each row, in their order, and how many rows each has."""
     missing = np.array([value is None or value != value for value in values.tolist()]) | (
         np.isnat(values) if values.dtype.kind in "mM" else False
@@ -86,8 +122,8 @@ def _units(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if missing.any():
         raise ValueError(f"{name} is missing in {missing.sum()} rows, first in row {missing.argmax()}.")
     units, numbers, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(units) < 3:
-        raise ValueError(f"{name} has {len(units)} different values, expected at least 3, one for each side.")
+    if len(units) < sides:
+        raise ValueError(f"{name} has {len(units)} different values, expected at least {sides}, one for each side.")
     return numbers, counts
 
 

@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from masslib._util.extras import needed_by
-from masslib._util.files import replacing
-from masslib.data import idx, table
+from masslib.data import idx, photo_sets, table
+from masslib.data._split import parts
 from masslib.data.arrays import from_arrays
+from masslib.data.sources import Entry, File, Form, checked, located
 from masslib.data.splits import Splits, set_aside
 from masslib.data.subset import Subset
 
 _MIRROR = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # as keras.datasets
-_PROJECT_DATA = Path(__file__).resolve().parents[2] / "data"
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of a data set.
-
-    Attributes:
-        name: of the file.
-        url: where it can be downloaded; None for a file that is in the project's `data/` alone.
-        sha256: of what is downloaded, in hexadecimal.
-        also: SHA-256 of other copies of the same content; gzip's header holds a name and a time that may differ.
-    """
-
-    name: str
-    url: str | None
-    sha256: str
-    also: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A data set that `load` knows, or one of your own in the same format.
-
-    Attributes:
-        name: also the folder under the project's `data/`.
-        classes: names of the classes.
-        files: what `read` needs.
-        cache: folder under the Keras home (`$KERAS_HOME`, else `~/.keras`).
-        read: `(paths, classes)` -> train and official test `Subset` (None if there is no official test set).
-        valid: rows (int) or fraction of all rows (float) that `load` sets aside by default.
-        test: the same for the test rows; None if the official test set is used.
-        finish: what is left to do to the `Splits`, such as what has to be fitted on the training rows alone.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    files: tuple[File, ...]
-    cache: str
-    read: Callable[[list[Path], tuple[str, ...]], tuple[Subset, Subset | None]]
-    valid: int | float
-    test: int | float | None = None
-    finish: Callable[[Splits], Splits] | None = None
 
 
 @needed_by("masslib.data.load")
@@ -71,29 +27,36 @@ def load(
     valid: int | float | None = None,
     test: int | float | None = None,
     seed: int = 0,
+    image_size: tuple[int, int] | None = None,
 ) -> Splits:
     """Loads a data set and splits it, each class in proportion (`sklearn.model_selection.train_test_split`).
 
-    Files are looked for in `folder` if it is given, and only there; else in the project's `data/<name>/`,
-    then where `keras.datasets` keeps its downloads; what is in neither is downloaded to that place. Every
-    file is checked against its SHA-256.
+    Files are looked for in `folder` if it is given, and only there; else in the project's `data/<name>/`, then in the
+    folder that the environment variable `MASSLIB_DATA` names, then where `keras.datasets` keeps its downloads; what
+    is in none is downloaded to that place. Files, or the rows in them, are checked against their SHA-256. What each
+    set holds, its licence and whom to name: docs/datasets.md.
 
     Args:
         name: "fashion_mnist" (60,000 + 10,000 images of clothes, 28x28), "mnist" (as many of digits),
             "digits" (1,797 images of digits, 8x8, part of scikit-learn), "adult" (45,222 people of a census, 14
-            columns of numbers and categories, encoded as `Splits.columns` names them), or an `Entry`.
+            columns of numbers and categories, encoded as `Splits.columns` names them); photos of 96x96, with the
+            person who took each in `Subset.groups` and nobody on two sides: "flowers" (3,626 photos of 5 classes),
+            "clothing" (4,514 of the 10 largest classes), "garden" (both, 8,722: flowers are wanted, clothing is
+            not); or an `Entry`.
         folder: folder that holds the files.
         valid: validation rows: an int, or a fraction of all rows that are not an official test set. By
             default 5000 rows, of "digits" and "adult" 0.1.
         test: test rows, likewise, for data without an official test set. Of "digits" and "adult" 0.2 by default.
         seed: of the split, 0 to 2**32 - 1.
+        image_size: of photos, another height and width than 96 x 96; they are decoded to it.
 
     Returns:
         `Splits` of training, validation and test rows, the same for the same seed.
 
     Raises:
         TypeError: `valid` or `test` is no number.
-        ValueError: unknown name; damaged file; `valid` or `test` out of range; `test` beside an official one.
+        ValueError: unknown name; damaged file; `valid` or `test` out of range, or beside an
+            official one; `image_size` of rows that are no photos.
         FileNotFoundError: a file is in none of the places and could not be downloaded.
 
     Example:
@@ -103,77 +66,35 @@ def load(
     entry = name if isinstance(name, Entry) else CATALOG.get(str(name))
     if entry is None:
         raise ValueError(f"name is {name!r}, expected one of {sorted(CATALOG)}; for other data see from_arrays.")
-    if test is not None and entry.test is None:
-        raise ValueError(f"test is {test!r}, but {entry.name} has an official test set. Leave it out.")
-    rest, held_out = entry.read(_paths(entry, folder), entry.classes)
+    for what, size, own in (("test", test, entry.test), ("valid", valid, entry.valid)):
+        if size is not None and own is None:
+            official = "validation" if what == "valid" else "test"
+            raise ValueError(f"{what} is {size!r}, but {entry.name} has an official {official} set. Leave it out.")
+    rest, *aside, held_out = entry.read(_content(entry, folder), entry.classes)
     total = len(rest)
     if held_out is None:
-        rest, held_out = set_aside(rest, entry.test if test is None else test, seed=seed, name="test")
-    size = entry.valid if valid is None else valid
-    train, aside = set_aside(rest, size, seed=seed, name="valid", total=total)
-    splits = Splits(train, aside, held_out, list(entry.classes))
+        rest, held_out = _set_aside(entry, rest, "test", entry.test if test is None else test, seed, total)
+    if not aside:
+        rest, *aside = _set_aside(entry, rest, "valid", entry.valid if valid is None else valid, seed, total)
+    sides = [part if image_size is None else photo_sets.resized(part, image_size) for part in (rest, *aside, held_out)]
+    splits = Splits(*sides, rest.classes and list(entry.classes))
     return entry.finish(splits) if entry.finish else splits
 
 
-def _paths(entry: Entry, folder: str | os.PathLike[str] | None) -> list[Path]:
-    """Where the files are, in the order of `entry.files`: found and checked, or downloaded."""
-    cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / entry.cache
-    places = [_PROJECT_DATA / entry.name, cache] if folder is None else [Path(folder)]
-    paths: dict[File, Path] = {}
-    for file in entry.files:
-        for path in (place / file.name for place in places):
-            if path.is_file():
-                _verify(path, file)
-                paths[file] = path
-                break
-    missing = [file for file in entry.files if file not in paths]
-    if missing and (folder is not None or not all(file.url for file in missing)):
-        raise FileNotFoundError(_wanted(entry, missing, places[0]))
-    try:
-        paths |= {file: _download(file, cache) for file in missing}
-    except OSError as error:
-        message = f"{_wanted(entry, missing, cache)}\nThe download failed: {error}"
-        raise FileNotFoundError(message) from error
-    return [paths[file] for file in entry.files]
+def _content(entry: Entry, folder: str | os.PathLike[str] | None) -> Any:
+    """What `Entry.read` gets: paths of files, or columns, checked."""
+    forms = entry.forms or (Form(entry.files, list),)
+    form, paths = located(entry.name, forms, entry.cache, folder)
+    return checked(entry.name, form.read(paths), entry.sha256) if entry.forms else paths
 
 
-def _verify(path: Path, file: File) -> None:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    known = (file.sha256, *file.also)
-    if digest not in known:
-        raise ValueError(
-            f"{path} is damaged or another file: its SHA-256 is {digest}, expected {' or '.join(known)}. "
-            f"Delete it and copy or download it again from {_source(file)}"
-        )
-
-
-def _download(file: File, cache: Path) -> Path:
-    import keras
-
-    target = cache / file.name
-    # Not under its own name: an interrupted download must not be taken for the file, and other processes may be
-    # loading it too.
-    with replacing(target) as partial:
-        try:
-            keras.utils.get_file(partial.name, file.url, cache_subdir=str(cache.absolute()), file_hash=file.sha256)
-        except ValueError as error:
-            raise ValueError(
-                f"{file.url} did not send {file.name} with SHA-256 {file.sha256}: {error} Check the address and "
-                f"the network (a login page?), or put the file into {cache} by hand."
-            ) from error
-        except Exception as error:  # what get_file raises when it cannot fetch is a plain Exception
-            raise OSError(str(error)) from error
-    return target
-
-
-def _source(file: File) -> str:
-    return file.url or "the repository of masslib, where it is in data/"
-
-
-def _wanted(entry: Entry, missing: list[File], folder: Path) -> str:
-    lines = "".join(f"\n  {file.name} from {_source(file)}" for file in missing)
-    return f"{entry.name} is not complete. Put into {folder} (or a folder that you pass as folder=):{lines}"
+def _set_aside(entry: Entry, rest: Subset, what: str, size: Any, seed: int, total: int) -> tuple[Subset, Subset]:
+    """The rest, and the rows set aside: by time, by groups, or each class in proportion."""
+    if entry.time is None and rest.groups is None:
+        return set_aside(rest, size, seed=seed, name=what, total=total)
+    by = {"groups": rest.groups} if entry.time is None else {"time": entry.time}
+    aside, rest = parts(rest, {what: size}, **by, seed=seed, total=total)
+    return rest, aside
 
 
 def _read_idx(paths: list[Path], classes: tuple[str, ...]) -> tuple[Subset, Subset]:
@@ -262,5 +183,6 @@ CATALOG = {
         Entry("mnist", _DIGITS, _files(_MNIST), "datasets", _read_npz, 5000),
         Entry("digits", _DIGITS, (), "datasets", _read_digits, 0.1, 0.2),
         Entry("adult", ("<=50K", ">50K"), (_ADULT,), "datasets/adult", _read_adult, 0.1, 0.2, _encode_adult),
+        *photo_sets.ENTRIES,
     )
 }

@@ -29,6 +29,7 @@ class Subset:
         weights: where the weights of the rows lie, or None.
         classes: names of the classes, or None; of several labels in their structure.
         lengths: `(n,)` by which batches group the rows, or None; see `group_by_length`.
+        groups: `(n,)` to whom each row belongs, for `split(subset, groups=subset.groups)`, or None; `load` sets it.
 
     Example:
         >>> from masslib.data import from_arrays
@@ -50,8 +51,10 @@ class Subset:
         classes: Any = None,
         sample_weight: Rows | None = None,
         lengths: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
         self.rows, self.classes, self.weights, self.lengths = rows, classes, sample_weight, lengths
+        self.groups = groups
         self.targets = ArrayRows(y) if isinstance(y, np.ndarray) else y
 
     def __len__(self) -> int:
@@ -132,8 +135,8 @@ class Subset:
             array([5, 0])
         """
         targets, weights = (None if part is None else part.select(rows) for part in (self.targets, self.weights))
-        lengths = None if self.lengths is None else self.lengths[rows]
-        return Subset(self.rows.select(rows), targets, self.classes, weights, lengths)
+        lengths, groups = (None if part is None else part[rows] for part in (self.lengths, self.groups))
+        return Subset(self.rows.select(rows), targets, self.classes, weights, lengths, groups)
 
     def group_by_length(self, lengths: Sequence[int] | None = None) -> Subset:
         """The same rows, of which every batch holds such of similar length, so that little is padded.
@@ -164,7 +167,7 @@ class Subset:
         lengths = np.asarray(lengths)
         if lengths.shape != (len(self),):
             raise ValueError(f"lengths has shape {lengths.shape}, expected ({len(self)},): one for each row.")
-        return Subset(self.rows, self.targets, self.classes, self.weights, lengths)
+        return Subset(self.rows, self.targets, self.classes, self.weights, lengths, self.groups)
 
     def steps(self, batch_size: int, replicas: int = 1) -> int:
         """Batches in one epoch of `batches(batch_size, replicas=replicas)`.
