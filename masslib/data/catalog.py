@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from masslib._util.extras import needed_by
-from masslib.data import idx, photo_sets, table
+from masslib.data import idx, photo_sets, rating_sets, sound_sets, table, text_sets
 from masslib.data._split import parts
 from masslib.data.arrays import from_arrays
 from masslib.data.sources import Entry, File, Form, checked, located
@@ -42,7 +42,11 @@ def load(
             columns of numbers and categories, encoded as `Splits.columns` names them); photos of 96x96, with the
             person who took each in `Subset.groups` and nobody on two sides: "flowers" (3,626 photos of 5 classes),
             "clothing" (4,514 of the 10 largest classes), "garden" (both, 8,722: flowers are wanted, clothing is
-            not); or an `Entry`.
+            not); strings: "sms_spam" (5,574 messages, ham or spam), "intents" (22,500 requests to an assistant, 150
+            classes) and "intents_out_of_scope" (1,200 that are none of them); "shakespeare" (1,115,394 characters,
+            each with the one behind it; the last tenth is both validation and test); "spoken_digits" (3,000
+            waveforms of varying length at 8 kHz, the speaker in `Subset.groups`; "0" to "9"); "movietweetings" (a dict
+            of user, movie, time and genres for 100,000 ratings, split by time); or an `Entry`.
         folder: folder that holds the files.
         valid: validation rows: an int, or a fraction of all rows that are not an official test set. By
             default 5000 rows, of "digits" and "adult" 0.1.
@@ -77,7 +81,7 @@ def load(
     if not aside:
         rest, *aside = _set_aside(entry, rest, "valid", entry.valid if valid is None else valid, seed, total)
     sides = [part if image_size is None else photo_sets.resized(part, image_size) for part in (rest, *aside, held_out)]
-    splits = Splits(*sides, rest.classes and list(entry.classes))
+    splits = Splits(*sides, list(entry.classes) or rest.classes)
     return entry.finish(splits) if entry.finish else splits
 
 
@@ -90,9 +94,9 @@ def _content(entry: Entry, folder: str | os.PathLike[str] | None) -> Any:
 
 def _set_aside(entry: Entry, rest: Subset, what: str, size: Any, seed: int, total: int) -> tuple[Subset, Subset]:
     """The rest, and the rows set aside: by time, by groups, or each class in proportion."""
-    if entry.time is None and rest.groups is None:
+    if entry.by is None:
         return set_aside(rest, size, seed=seed, name=what, total=total)
-    by = {"groups": rest.groups} if entry.time is None else {"time": entry.time}
+    by = {"groups": rest.groups} if entry.by == "groups" else {"time": entry.by}
     aside, rest = parts(rest, {what: size}, **by, seed=seed, total=total)
     return rest, aside
 
@@ -183,6 +187,6 @@ CATALOG = {
         Entry("mnist", _DIGITS, _files(_MNIST), "datasets", _read_npz, 5000),
         Entry("digits", _DIGITS, (), "datasets", _read_digits, 0.1, 0.2),
         Entry("adult", ("<=50K", ">50K"), (_ADULT,), "datasets/adult", _read_adult, 0.1, 0.2, _encode_adult),
-        *photo_sets.ENTRIES,
+        *(*photo_sets.ENTRIES, *text_sets.ENTRIES, *sound_sets.ENTRIES, *rating_sets.ENTRIES),
     )
 }

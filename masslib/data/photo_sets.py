@@ -115,9 +115,7 @@ def _parts(columns: Columns, labels: list[int], classes: tuple[str, ...]) -> tup
 
     def part(name: str) -> Subset:
         rows = np.flatnonzero((split == name) & (y >= 0))
-        subset = from_arrays(photos.select(rows), y[rows], classes=list(classes))
-        subset.groups = people[rows]
-        return subset
+        return from_arrays(photos.select(rows), y[rows], classes=list(classes)).with_groups(people[rows])
 
     return part("train"), part("test")
 
@@ -144,6 +142,7 @@ ENTRIES = (
         0.1,
         forms=(Form(_FLOWERS, read),),
         sha256="4efb2fa534fff5ca66bdb73213e7fdb1805d2f239f329a4bf41ca1ca958810ce",
+        by="groups",
     ),
     Entry(
         "clothing",
@@ -154,6 +153,7 @@ ENTRIES = (
         0.1,
         forms=(Form(_CLOTHING, read),),
         sha256="2d4d2b9afe11c0519aa58f64825be053f71934899b2b5ae5c4844c267d344bff",
+        by="groups",
     ),
     Entry(
         "garden",
@@ -164,5 +164,6 @@ ENTRIES = (
         0.1,
         forms=(Form((*_FLOWERS, *_CLOTHING), read),),
         sha256="1e367c4593cef423f5e6e84a745205cbb57847b612dcf2aee274cd04f916747a",
+        by="groups",
     ),
 )

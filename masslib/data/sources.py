@@ -59,7 +59,7 @@ class Entry:
 
     Attributes:
         name: also the folder under the project's `data/`.
-        classes: names of the classes.
+        classes: names of the classes; none if `read` finds them, or if there are none.
         files: what `read` needs.
         cache: folder under the Keras home (`$KERAS_HOME`, else `~/.keras`).
         read: `(paths, classes)` -> train and official test `Subset` (None if there is no official test set); of three,
@@ -70,8 +70,8 @@ class Entry:
         finish: what is left to do to the `Splits`, such as what has to be fitted on the training rows alone.
         forms: the forms of files in which the rows may be stored, instead of `files`; the last one is downloaded.
         sha256: of the columns that each form gives, see `sources.fingerprint`.
-        time: name of the input by which rows are set aside, the latest for the test; None for the classes in
-            proportion or, where rows have groups, whole groups.
+        by: how rows are set aside: "groups" for whole groups (`Subset.groups`), else the name of the input that tells
+            when each row was, the latest for the test; None for each class in proportion.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Entry:
     finish: Callable[[Splits], Splits] | None = None
     forms: tuple[Form, ...] = ()
     sha256: str | None = None
-    time: str | None = None
+    by: str | None = None
 
 
 def located(

@@ -169,6 +169,26 @@ class Subset:
             raise ValueError(f"lengths has shape {lengths.shape}, expected ({len(self)},): one for each row.")
         return Subset(self.rows, self.targets, self.classes, self.weights, lengths, self.groups)
 
+    def with_groups(self, groups: Sequence[Any] | np.ndarray) -> Subset:
+        """The same rows, with to whom each belongs, which stays with them.
+
+        Args:
+            groups: `(n,)` names or numbers, such as of patients; `split(subset, groups=subset.groups)` keeps each
+                on one side.
+
+        Raises:
+            ValueError: not as many groups as rows.
+
+        Example:
+            >>> from masslib.data import from_arrays
+            >>> from_arrays(np.zeros((3, 2)), [0, 1, 0]).with_groups(["ann", "bob", "ann"]).take(2).groups
+            array(['ann', 'bob'], dtype='<U3')
+        """
+        groups = np.asarray(groups)
+        if groups.shape != (len(self),):
+            raise ValueError(f"groups has shape {groups.shape}, expected ({len(self)},): one for each row.")
+        return Subset(self.rows, self.targets, self.classes, self.weights, self.lengths, groups)
+
     def steps(self, batch_size: int, replicas: int = 1) -> int:
         """Batches in one epoch of `batches(batch_size, replicas=replicas)`.
 
