@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from masslib.data import catalog, load
+from masslib.data import catalog, load, sources
 
 ROOT = Path(__file__).resolve().parents[1]
 FASHION = catalog.CATALOG["fashion_mnist"]
@@ -171,6 +171,28 @@ def test_a_download_with_other_bytes_leaves_nothing_behind(server, keras_home):
     with pytest.raises(ValueError, match=f"{entry.files[1].url} did not send .*{entry.files[1].sha256}.*login"):
         load(entry)
     assert [p.name for p in (keras_home / entry.cache).iterdir()] == [entry.files[0].name]
+
+
+def test_the_published_form_is_downloaded_where_no_form_is_at_hand(server, keras_home):
+    folder, address = server
+    folder.mkdir()
+    text = "To be, or not to be, that is the question:\n" * 9
+    (folder / "input.txt").write_text(text)
+    known = catalog.CATALOG["shakespeare"]
+    files = (dataclasses.replace(known.forms[-1].files[0], url=f"{address}/input.txt"),)
+    forms = (*known.forms[:-1], dataclasses.replace(known.forms[-1], files=files))
+    entry = dataclasses.replace(known, forms=forms, sha256=sources.fingerprint({"text": [text]}))
+    splits = load(entry)
+    assert "".join(splits.classes[k] for k in splits.train[:][0]) == text[: int(0.9 * len(text)) - 1]
+    (folder / "input.txt").unlink()
+    kept = keras_home / "datasets" / files[0].name
+    assert kept.is_file() and len(load(entry).train) == len(splits.train)  # from the cache
+    kept.write_bytes(b"<html>\xff</html>")
+    with pytest.raises(ValueError, match=rf"shakespeare cannot be read: .*0xff.*\. Delete {kept} and copy or"):
+        load(entry)
+    kept.unlink()
+    with pytest.raises(FileNotFoundError, match=r"(?s)input.txt from http://127.*The download failed: .*404"):
+        load(entry)
 
 
 def test_offline_names_every_file_its_address_and_the_folder(tmp_path, server, keras_home):

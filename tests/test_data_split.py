@@ -68,3 +68,10 @@ def test_what_cannot_be_split_is_refused(options, error, words):
         split(SUBSET, **options)
     with pytest.raises(TypeError, match="subset is a int"):
         split(3)
+
+
+def test_a_group_that_would_be_most_of_a_side_is_for_training():
+    groups = np.repeat(np.arange(41), [100, *[5] * 40])
+    for seed in range(5):
+        parts = split(from_arrays(groups, groups), valid=30, test=60, groups=groups, seed=seed)
+        assert (len(parts.train), len(parts.valid), len(parts.test)) == (210, 30, 60) and 0 in parts.train.y

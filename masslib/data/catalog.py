@@ -89,7 +89,16 @@ def _content(entry: Entry, folder: str | os.PathLike[str] | None) -> Any:
     """What `Entry.read` gets: paths of files, or columns, checked."""
     forms = entry.forms or (Form(entry.files, list),)
     form, paths = located(entry.name, forms, entry.cache, folder)
-    return checked(entry.name, form.read(paths), entry.sha256) if entry.forms else paths
+    if not entry.forms:
+        return paths
+    try:
+        columns = form.read(paths)
+    except Exception as error:  # a damaged file, or a login page instead of it, makes readers raise almost anything
+        names = " and ".join(map(str, paths))
+        raise ValueError(
+            f"{entry.name} cannot be read: {error}. Delete {names} and copy or download them again."
+        ) from error
+    return checked(entry.name, columns, entry.sha256)
 
 
 def _set_aside(entry: Entry, rest: Subset, what: str, size: Any, seed: int, total: int) -> tuple[Subset, Subset]:

@@ -145,7 +145,7 @@ def fingerprint(columns: Columns) -> str:
 
     Example:
         >>> fingerprint({"word": ["a"], "number": np.array([1])})[:8]
-        'f09c1ef4'
+        'fbc95b53'
     """
     digest = hashlib.sha256()
     for name in sorted(columns):
