@@ -20,6 +20,7 @@ from zoo.network import Network
 
 BATCH = 8
 OK, CRASH, OBSCURE, WRONG = "ok", "crash", "obscure", "wrong"
+UNFIT = {CRASH, OBSCURE, WRONG}
 _MOST_WORDS = 1200
 """Characters of a refusal; Keras' errors about a graph are longer, and so are the converter's."""
 
