@@ -27,7 +27,7 @@ _MOST_WORDS = 1200
 # What only those who know the insides of Keras, TensorFlow or MLIR can read
 _OBSCURE = re.compile(
     r"Traceback|deserializ|legalize|MLIR|loc\(|KerasTensor|operand #|Tensor\(\"|Node: |Graph execution error|"
-    r"__inference|tfl\.|StatefulPartitionedCall|Expecting value"
+    r"\.cc:\d|__inference|tfl\.|StatefulPartitionedCall|Expecting value"
 )
 
 # Differences relative to the largest output: the mean where values are rounded to eight bits
