@@ -19,7 +19,11 @@ COLUMNS = ("fit", "arrays", "bridge", "Prune", "int8", "dynamic", "QAT", "TFLite
 _HEAD = """# Networks of others
 
 Small networks after the examples of [keras.io](https://keras.io/examples/), with random rows, and what every room of
-masslib does with them. `PYTHONPATH=tests python -m zoo.page` writes it; `tests/test_zoo.py` runs every row.
+masslib does with them. `PYTHONPATH=.:tests python -m zoo.page NAME ...` runs the networks named, or all, and writes
+their rows here; those of `hub_...` need the extra `hub`. A row with a cell of `crash`, `obscure` (an error in words of
+the insides of Keras or TensorFlow) or `wrong` (numbers that differ by more than below) is printed, not written.
+`tests/test_zoo.py` runs the rows: four of them in `make test-slow`, all in `make test-all`. The networks are tiny, of
+width 8 to 16 and two blocks, with 24 rows: whether a room takes them is what is tried, not how well they learn.
 
 - `fit`, `arrays`: two epochs from a `tf.data.Dataset`, one from arrays, give the losses and metrics of `model.fit` from
   the same weights, to 1e-6 (`fused=False`).
