@@ -143,6 +143,25 @@ def test_diagnose_the_step_and_the_file_agree(kinds, x, tmp_path):
     _agrees(model, x, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [1, 5])
+def test_what_is_concatenated_shares_one_range(columns, tmp_path):
+    """Inputs, layers that stay in float, and quantized layers; TFMOT treats up to six together."""
+    keras.utils.set_random_seed(0)
+    numbers = [keras.Input((1,), name=f"number{index}") for index in range(columns)]
+    word = keras.Input((1,), name="word", dtype="int32")
+    deep = layers.Dense(4, activation="relu")(layers.Concatenate()([*numbers, layers.Flatten()(_embedded(word))]))
+    hot = layers.CategoryEncoding(60, output_mode="one_hot", name="hot")(word)
+    x = layers.Concatenate()([*numbers, hot, deep, layers.LayerNormalization(name="norm")(deep)])
+    model = keras.Model([*numbers, word], layers.Dense(2, activation="softmax")(x))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x = {number.name: _rng.normal(0, 2, (32, 1)).astype("float32") for number in numbers} | {"word": WORDS[:, :1]}
+    small = compress(model, QuantizeAware(**ONCE), (x, LABELS), batch_size=32, verbose=False)
+    assert set(small.skipped) == {"hot", "norm"}
+    with export.load(export.tflite(small, tmp_path / "aware.tflite")) as file:
+        assert np.abs(file.predict(x) - small.model(x)).max() < 2e-2
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [*ON_WORDS, *ON_PIXELS])
 def test_each_kind_agrees(name, tmp_path):

@@ -74,6 +74,24 @@ def test_they_cross_the_bridge_and_come_back(name, mask_zero):
     np.testing.assert_allclose(again(WORDS), twin(WORDS), atol=1e-4)
 
 
+def test_a_flattened_sequence_keeps_its_length_behind_attention():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 8))
+    x = inputs
+    for attention in (
+        layers.MultiHeadAttention(2, 4),
+        layers.GroupQueryAttention(4, 4, 2),
+        layers.MultiHeadAttention(2, 4),
+    ):
+        x = layers.Add()([attention(x, x), x])
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+    assert unfolded(model).output.shape == model.output.shape
+    twin = bridge.to_tf_keras(model)
+    rows = np.random.default_rng(0).random((4, 6, 8), "float32")
+    np.testing.assert_allclose(twin(rows), model(rows), atol=1e-5)
+    assert not [layer.name for layer in twin.layers if "reshape" in layer.name]  # which would part int8 layers
+
+
 class Noisy(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

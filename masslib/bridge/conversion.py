@@ -14,6 +14,7 @@ from masslib.bridge.translate import CustomLayers
 from masslib.graph.activations import separated
 from masslib.graph.checks import check_model
 from masslib.graph.copying import copied
+from masslib.graph.encodings import plainly_encoded
 from masslib.graph.layers import is_own
 from masslib.graph.nodes import functional, named_layers, parts
 from masslib.graph.precision import unmixed
@@ -85,7 +86,7 @@ def to_tf_keras(model: keras.Model, custom_layers: CustomLayers | None = None) -
     """
     check_model(model)
     with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # from layers that the replay will list
-        model = separated(unmixed(model))
+        model = plainly_encoded(separated(unmixed(model)))
     model = unfolded(model, tuple(custom_layers or ()))
     replay = Replay(custom_layers)
     with quiet():

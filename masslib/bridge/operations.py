@@ -40,4 +40,6 @@ def twin_operation(operation: Any, name: str, args: tuple, kwargs: dict[str, Any
         layer = tf_keras.layers.Concatenate(axis=operation.axis, name=name)
     elif kind in _ACTIVATIONS:
         layer = tf_keras.layers.Activation(_ACTIVATIONS[kind], name=name)
+    elif kind == "Reshape" and list(operation.newshape) == [-1 if size is None else size for size in args[0].shape]:
+        return args[0]  # nothing changes; what was told is the shape
     return layer(*args) if layer else carry_operation(operation, name, args, kwargs)

@@ -70,7 +70,8 @@ def diagnose(
     rows = {
         name: _row(name, layer, model.count_params(), reasons)
         for name, layer in named_nodes(model).items()
-        if type(layer).__name__ != "InputLayer"
+        # What only tells Keras 3 a shape has no twin.
+        if type(layer).__name__ != "InputLayer" and name in reasons["quantize"]
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 

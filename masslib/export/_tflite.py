@@ -20,6 +20,7 @@ from masslib.export import _saved_model as savedmodel
 from masslib.export import endpoints, inference, int4, parity, preflight, rows
 from masslib.export.endpoints import Endpoint
 from masslib.formats import metadata, schema
+from masslib.graph.encodings import plainly_encoded
 from masslib.graph.precision import unmixed
 from masslib.runtime.litert import LABELS, STRUCTURES
 
@@ -140,7 +141,7 @@ def _planned(model: Any, example_inputs: Any, sparse: bool) -> _Plan:
         network, precision, rows_kept = preflight.unpacked(part)
         network = endpoints.seen(name, network, given[name])
         learned = preflight.is_keras(network) and preflight.learned_ranges(network)
-        models[name] = unmixed(network) if preflight.is_keras(network) else network
+        models[name] = plainly_encoded(unmixed(network)) if preflight.is_keras(network) else network
         precisions[name], endpoint = "int8" if learned else precision, endpoints.endpoint(name, models[name])
         preflight.check_sparse(sparse, precisions[name])
         aware.append(learned)

@@ -154,10 +154,30 @@ def _traced(layer: Any, args: Any, kwargs: Any, tensors: list[Any], masks: dict[
             outputs = layer.call(*args, **kwargs, **_spelled_out(layer, kwargs))
         if _spelled_out(layer, kwargs):
             outputs = outputs[0]
+        outputs = _of_known_shape(layer, args, kwargs, outputs)
         inner = keras.Model(flat if len(flat) > 1 else flat[0], outputs, name=layer.name)
     except Exception:  # whatever code that was written for numbers raises
         return None
     return inner if len(layer.losses) == losses else None
+
+
+def _of_known_shape(layer: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
+    """Reshape outputs to what the layer tells of them, where the layers inside tell less.
+
+    An EinsumDense knows no length that `output_shape` leaves open, and so the dense layers behind an attention would
+    not know theirs.
+    """
+    if all(None not in tensor.shape[1:] for tensor in keras.tree.flatten(outputs)):
+        return outputs
+    told = keras.tree.flatten(layer.compute_output_spec(*args, **kwargs))
+
+    def known(tensor: Any) -> Any:
+        shape = told.pop(0).shape
+        if shape == tensor.shape or shape.count(None) > 1:
+            return tensor
+        return keras.ops.reshape(tensor, [-1 if size is None else size for size in shape])
+
+    return keras.tree.map_structure(known, outputs)
 
 
 def _spelled_out(layer: keras.layers.Layer, kwargs: dict[str, Any]) -> dict[str, Any]:

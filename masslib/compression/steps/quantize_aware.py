@@ -80,7 +80,7 @@ class QuantizeAware(Constrained):
 
         def annotated(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
             if layer.name in boundaries:
-                return quantization.quantize_annotate_layer(layer, output_only())
+                return quantization.quantize_annotate_layer(layer, output_only(boundaries[layer.name]))
             return quantization.quantize_annotate_layer(layer) if layer.name in chosen else layer
 
         plan = tf_keras.models.clone_model(twin, clone_function=annotated)

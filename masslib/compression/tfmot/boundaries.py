@@ -13,7 +13,7 @@ from masslib.graph.weights import copy_weights
 
 def with_boundaries(
     twin: tf_keras.Model, quantized: Collection[str], ranged: Collection[str] = ()
-) -> tuple[tf_keras.Model, set[str]]:
+) -> tuple[tf_keras.Model, dict[str, bool]]:
     """Copy a model, with a linear activation between every float layer and the quantized layers that it feeds.
 
     There is one before and behind every operation that gets nothing but ranges, such as the products of an attention.
@@ -22,13 +22,15 @@ def with_boundaries(
     to quantize its output, but not one that has several inputs or outputs, such as an attention, and if it is the first
     one, TFMOT quantizes the input of the model with it, which fails for an `Embedding`.
 
+    What is concatenated has one range, which is that of the result; a layer in front of a `Concatenate` learns none.
+
     Args:
         twin: A functional tf_keras model.
         quantized: Names of the layers that TFMOT quantizes.
         ranged: Names of operations that become int8 by the ranges around them.
 
     Returns:
-        The copy, and the names of the new layers that are to learn a range.
+        The copy, and by the names of the new layers that TFMOT has to know whether they are to learn a range.
     """
     config = twin.get_config()
     inputs = {layer["name"] for layer in config["layers"] if layer["class_name"] == "InputLayer"}
@@ -47,6 +49,9 @@ def with_boundaries(
     def behind_numbers(source: Connection) -> Connection:
         return linear(source, "numbers") if source[0] in inputs else source
 
+    def joined(source: Connection) -> Connection:
+        return source if source[0] in quantized else linear(behind_numbers(source), "joined")
+
     def behind_operation(source: Connection) -> Connection:
         return behind(source) if source[0] in ranged else source
 
@@ -55,12 +60,16 @@ def with_boundaries(
         change = behind if inside else behind_operation
         if layer["class_name"] == "Embedding":  # TFMOT would quantize an input that feeds a quantized layer
             change = behind_numbers
+        elif layer["class_name"] == "Concatenate" and inside:
+            change = joined
         layer["inbound_nodes"] = connected(layer["inbound_nodes"], change)
     config["output_layers"] = connected(config["output_layers"], behind_operation)
     if not new:
-        return twin, set()
+        return twin, {}
     config["layers"] += new.values()
     classes = {type(layer).__name__: type(layer) for layer in twin.layers}
     copy = type(twin).from_config(config, custom_objects=classes)
     copy_weights(twin, copy)
-    return copy, {name for name in new if "/range_" in name}
+    # The last suffix counts, for one may stand behind the other.
+    kinds = {name: name.rpartition("/")[2].partition("_")[0] for name in new}
+    return copy, {name: kind == "range" for name, kind in kinds.items() if kind != "numbers"}

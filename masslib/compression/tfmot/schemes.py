@@ -52,9 +52,9 @@ def scheme(left_alone: Collection[str], *, preserving: bool) -> Any:
     return Scheme()
 
 
-def output_only() -> Any:
-    """Return a `tfmot.quantization.keras.QuantizeConfig` that quantizes what a layer puts out, and nothing else."""
-    return _output_only()()
+def output_only(quantize_output: bool = True) -> Any:
+    """Return a `tfmot.quantization.keras.QuantizeConfig` that quantizes what a layer puts out at most."""
+    return _output_only()(quantize_output)
 
 
 def quantize_scope() -> Any:
