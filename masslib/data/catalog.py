@@ -49,8 +49,10 @@ def load(
             of user, movie, time and genres for 100,000 ratings, split by time); or an `Entry`.
         folder: folder that holds the files.
         valid: validation rows: an int, or a fraction of all rows that are not an official test set. By
-            default 5000 rows, of "digits" and "adult" 0.1.
-        test: test rows, likewise, for data without an official test set. Of "digits" and "adult" 0.2 by default.
+            default 5000 rows of "fashion_mnist" and "mnist", 0.1 of the others; "intents" and "shakespeare" have an
+            official validation set.
+        test: test rows, likewise, for data without an official test set. Of "digits", "adult" and
+            "movietweetings" 0.2 by default.
         seed: of the split, 0 to 2**32 - 1.
         image_size: of photos, another height and width than 96 x 96; they are decoded to it.
 
