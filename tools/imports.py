@@ -34,8 +34,9 @@ _TRAIN: tuple[tuple[str, ...], tuple[str, ...]] = (("train",), ("train",))
 EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "_util": ((), ()),
     "_util.kernels": ((), ("train",)),
-    "_util.mapping": ((), ("ray",)),
+    "_util.mapping": ((), ("train", "ray")),
     "_util.photos": ((), ("train",)),
+    "_util.remote": ((), ("remote",)),
     "_util.quiet": _TRAIN,
     "_util.records": (("serve",), ("serve",)),
     "runtime": ((), ("train", "onnx", "openvino")),

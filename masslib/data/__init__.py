@@ -4,6 +4,7 @@ from masslib.data._split import split
 from masslib.data.arrays import from_arrays
 from masslib.data.catalog import load
 from masslib.data.directory import from_directory
+from masslib.data.frames import write_shards_from
 from masslib.data.materialize import from_dataset
 from masslib.data.photos import photos
 from masslib.data.ragged import ragged
@@ -27,4 +28,5 @@ __all__ = [
     "read_shards",
     "split",
     "write_shards",
+    "write_shards_from",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from masslib.data.rows import NestedRows
 from masslib.data.splits import Splits
-from masslib.data.subset import Subset
+from masslib.data.subset import Subset, class_numbers
 
 
 def split(
@@ -100,6 +100,55 @@ def parts(
         end = begin + _near(counts[order[begin : len(order) - spare]], size)
         side[order[begin:end]], begin = number, end
     return [subset.select(np.flatnonzero(side[units] == number)) for number in range(len(sizes) + 1)]
+
+
+def sides_by_hash(units: np.ndarray, y: Any, valid: int | float, test: int | float, seed: int) -> np.ndarray:
+    """Which rows train (0), validate (1) and test (2), by hashes alone: in whatever order the rows come.
+
+    Args:
+        units: `(n,)` uint64 hash of what must stay together: of the row itself, or of its group.
+        y: labels; if they are class numbers, one per row, each class is split in proportion. A group counts as the
+            class that most of its rows have.
+        valid: validation rows: an int, or a fraction of all rows.
+        test: test rows, likewise.
+        seed: 0 to 2**32 - 1.
+
+    Raises:
+        ValueError: a class has rows of fewer than three units, or a size is out of range.
+    """
+    total = len(units)
+    sizes = [(2, _wanted("test", test, total) / total), (1, _wanted("valid", valid, total) / total)]
+    found, numbers, counts = np.unique(units, return_inverse=True, return_counts=True)
+    classes = class_numbers(y)
+    strata = np.zeros(len(found), int)
+    if classes is not None:
+        values, labels = np.unique(classes, return_inverse=True)
+        pairs, members = np.unique(numbers * len(values) + labels, return_counts=True)
+        ranked = np.lexsort((pairs, -members))[::-1]  # the last one written is the most frequent, the lowest of those
+        strata[pairs[ranked] // len(values)] = pairs[ranked] % len(values)
+    key = np.frombuffer(np.random.default_rng(seed).bytes(8), np.uint64)[0]
+    mixed = _mixed(found ^ key)
+    side = np.zeros(len(found), int)
+    for stratum in np.unique(strata):
+        own = np.flatnonzero(strata == stratum)
+        if len(own) < 3:
+            what = "the rows have" if classes is None else f"class {values[stratum]} has"
+            raise ValueError(f"{what} {len(own)} rows or groups, expected at least 3: to train, validate and test.")
+        order, begin, rows = own[np.argsort(mixed[own])], 0, counts[own].sum()
+        for spare, (part, share) in zip((2, 1), sizes, strict=True):
+            end = begin + _near(counts[order[begin : len(order) - spare]], share * rows)
+            side[order[begin:end]], begin = part, end
+    return side[numbers]
+
+
+def _mixed(numbers: np.ndarray) -> np.ndarray:
+    """Spread 64-bit numbers so that their order says nothing of what they were; splitmix64's last steps.
+
+    Source: https://prng.di.unimi.it/splitmix64.c
+    """
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
+    return numbers ^ (numbers >> np.uint64(31))
 
 
 def _values(subset: Subset, name: str, given: Any) -> np.ndarray:

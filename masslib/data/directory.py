@@ -72,7 +72,7 @@ def from_directory(
     reasons = unreadable(folder, names, decode, on)
     skipped = {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
     if skipped:
-        warnings.warn(_summary(folder, len(names), skipped), stacklevel=2)
+        warnings.warn(summary(folder, len(names), skipped), stacklevel=2)
     kept = [name for name in names if name not in skipped]
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name.partition("/")[0]] for name in kept], np.int32)
@@ -98,10 +98,11 @@ def _classes(folder: Path) -> list[str]:
     return classes
 
 
-def _summary(folder: Path, total: int, skipped: dict[str, str]) -> str:
+def summary(place: Path | str, total: int, skipped: dict[str, str], what: str = "files") -> str:
+    """Counts what was skipped, by the kind of reason."""
     kinds = Counter(reason.partition(":")[0] for reason in skipped.values())
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return f"{len(skipped)} of {total} files in {folder} are skipped ({counts}); .skipped of the result tells why."
+    return f"{len(skipped)} of {total} {what} in {place} are skipped ({counts}); .skipped of the result tells why."
 
 
 def _check_counts(folder: Path, classes: list[str], labels: np.ndarray, skipped: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -185,9 +185,6 @@ def _reasons_of(job: tuple[Path, list[str], Decoder]) -> list[str | None]:
 
 
 def _reason(path: Path, decode: Decoder) -> str | None:
-    with needed_by("masslib.data.photos"):
-        from PIL import Image, UnidentifiedImageError
-
     if path.is_dir():
         return "folder: photos are looked for in the folder of their class alone"
     if not path.is_file():
@@ -195,15 +192,25 @@ def _reason(path: Path, decode: Decoder) -> str | None:
     try:
         if not path.stat().st_size:
             return "empty"
-        decode(path)
-    except UnidentifiedImageError:
-        return "no PNG or JPEG image"
-    except Image.DecompressionBombError:  # beyond Pillow's own limit, before its size is known
-        return "too large: more than twice PIL.Image.MAX_IMAGE_PIXELS"
-    except Unsuitable as error:
-        return str(error)
     except OSError as error:
-        return f"unreadable: {error.strerror}" if error.errno else f"damaged: {error}"
+        return f"unreadable: {error.strerror}"
+    return attempt(path, decode)[1]
+
+
+def attempt(photo: Path | BinaryIO, decode: Decoder) -> tuple[np.ndarray | None, str | None]:
+    """Decodes a photo; gives the array, or the reason why there is none."""
+    with needed_by("masslib.data.photos"):
+        from PIL import Image, UnidentifiedImageError
+
+    try:
+        return decode(photo), None
+    except UnidentifiedImageError:
+        return None, "no PNG or JPEG image"
+    except Image.DecompressionBombError:  # beyond Pillow's own limit, before its size is known
+        return None, "too large: more than twice PIL.Image.MAX_IMAGE_PIXELS"
+    except Unsuitable as error:
+        return None, str(error)
+    except OSError as error:
+        return None, f"unreadable: {error.strerror}" if error.errno else f"damaged: {error}"
     except Exception as error:  # a damaged file makes Pillow raise almost anything
-        return f"damaged: {type(error).__name__}: {error}"
-    return None
+        return None, f"damaged: {type(error).__name__}: {error}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from masslib._util.remote import RemoteFile, at_hand
 from masslib.data.ragged import padded
 from masslib.data.rows import Index, Rows
 
@@ -39,7 +40,9 @@ class Field:
 class _Filed(Rows):
     """Rows in several files."""
 
-    def __init__(self, paths: list[Path], counts: list[int], field: Field, rows: np.ndarray | None) -> None:
+    def __init__(
+        self, paths: list[Path | RemoteFile], counts: list[int], field: Field, rows: np.ndarray | None
+    ) -> None:
         super().__init__(tuple(field.shape), np.dtype(field.dtype).newbyteorder("="), field.scale)
         self._paths, self._counts, self._field = paths, counts, field
         self._ends = np.cumsum(counts)
@@ -54,10 +57,16 @@ class _Filed(Rows):
         for shard in np.unique(shards):
             here = np.flatnonzero(shards == shard)
             # Pages count as memory until the map is closed: the labels of a file would bring in all of it.
-            step = max(_LEAST, _MAPPED * self._counts[shard] // self._paths[shard].stat().st_size)
+            step = max(_LEAST, _MAPPED * self._counts[shard] // self._size(int(shard)))
             for first in range(0, len(here), step):
                 some = here[first : first + step]
                 yield int(shard), some, chosen[some] - (self._ends[shard] - self._counts[shard])
+
+    def _size(self, shard: int) -> int:
+        return at_hand(self._paths[shard], lambda path: path.stat().st_size)
+
+    def _mapped(self, shard: int, dtype: Any) -> np.memmap:
+        return at_hand(self._paths[shard], lambda path: np.memmap(path, dtype, "r"))
 
     def __repr__(self) -> str:
         return f"{super().__repr__()} in {len(self._paths)} shards"
@@ -75,7 +84,12 @@ class ShardRows(_Filed):
     """
 
     def __init__(
-        self, paths: list[Path], counts: list[int], record: np.dtype, field: Field, rows: np.ndarray | None = None
+        self,
+        paths: list[Path | RemoteFile],
+        counts: list[int],
+        record: np.dtype,
+        field: Field,
+        rows: np.ndarray | None = None,
     ) -> None:
         super().__init__(paths, counts, field, rows)
         self._record = record
@@ -86,7 +100,7 @@ class ShardRows(_Filed):
         result = np.empty((len(chosen), *self.shape), self.dtype)
         for shard, here, numbers in self._by_file(chosen):
             # Opened anew each time: a map that stays open counts as memory, and cannot be sent to another process.
-            result[here] = np.memmap(self._paths[shard], self._record, "r")[self._field.name][numbers]
+            result[here] = self._mapped(shard, self._record)[self._field.name][numbers]
         return result if np.ndim(self._rows[rows]) else result[0]
 
     def select(self, rows: slice | np.ndarray) -> ShardRows:
@@ -108,7 +122,7 @@ class RaggedShardRows(_Filed):
 
     def __init__(
         self,
-        paths: list[Path],
+        paths: list[Path | RemoteFile],
         counts: list[int],
         field: Field,
         starts: np.ndarray,
@@ -125,7 +139,7 @@ class RaggedShardRows(_Filed):
         chosen = np.atleast_1d(self._rows[rows])
         found: list[np.ndarray] = [np.empty(0)] * len(chosen)
         for shard, here, numbers in self._by_file(chosen):
-            data = np.memmap(self._paths[shard], np.uint8, "r")
+            data = self._mapped(shard, np.uint8)
             first = self._ends[shard] - self._counts[shard]
             for place, number in zip(here, numbers + first, strict=True):
                 found[place] = self._row(data, number)

@@ -9,29 +9,28 @@ Formats: https://www.tensorflow.org/tutorials/load_data/tfrecord
 from __future__ import annotations
 
 import os
-import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from masslib._util.files import replacing
-from masslib._util.manifest import checksum, read_sealed, write_sealed
+from masslib._util.manifest import checksum, write_sealed
 from masslib._util.mapping import mapped
+from masslib._util.remote import RemoteFile, at_hand, local_path, remote_url
 from masslib.data.batches import whole
 from masslib.data.rows import ArrayRows, NestedRows, Rows, nested
-from masslib.data.shard_records import FRAME, PARTS, example_of, fields_of, parts, record_of, starts_of, stored, varies
+from masslib.data.shard_files import INDEX, MANIFEST, OURS, description_of, jobs_of, manifest_of, write_shard
+from masslib.data.shard_records import PARTS, fields_of, record_of
 from masslib.data.shard_rows import Field, RaggedShardRows, ShardRows
+from masslib.data.shard_urls import remote_manifest, write_remote
 from masslib.data.subset import Subset
 
-_MANIFEST, _INDEX = "manifest.json", ".index.npy"
-_OURS = re.compile(r"manifest\.json|shard-\d{5,}-of-\d{5,}\.tfrecord(\.index\.npy)?")
-_FIRST_FORMAT, _FORMAT = "masslib shards 1", "masslib shards 2"
-_CHUNK = 256
 _SMALL = 64  # bytes of a label or weight that is held in memory
 
 
-def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int = 4, on: Any = None) -> Path:
+def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int = 4, on: Any = None) -> Path | str:
     """Writes a `Subset` as TFRecord files of consecutive rows and a `manifest.json`.
 
     The folder appears whole or not at all. An older one that holds nothing but shards is replaced. The files are the
@@ -40,7 +39,10 @@ def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int 
     Args:
         subset: the rows, of one or several fields; they are read 256 at a time and written as they are stored, without
             the scale.
-        folder: a new, empty or older folder of shards; where others write, they must see it under this name.
+        folder: a new, empty or older folder of shards; where others write, they must see it under this name. Or a URL
+            that fsspec knows, such as `s3://bucket/shards`, whose settings it takes from the environment; needs the
+            extra `remote`. Files there appear one by one, each whole, and the manifest, without which there are no
+            shards, is the first to go and the last to come.
         shards: how many files.
         on: who writes them, each a file at a time: None for this process, a `concurrent.futures.Executor`, a
             `SparkSession`, `"ray"` or the address of a Ray cluster, or anything that maps, `on(fn, jobs)`. A file that
@@ -70,66 +72,37 @@ def write_shards(subset: Subset, folder: str | os.PathLike[str], *, shards: int 
                 f"{name} of {subset!r} has dtype {rows.dtype}, which a record cannot hold; expected numbers, or "
                 "strings of a fixed length, as of array.astype(str)."
             )
-    shards, folder = whole("shards", shards, 1, len(subset)), Path(folder)
+    shards, url, folder = whole("shards", shards, 1, len(subset)), remote_url(folder), local_path(folder)
+    if url is not None:
+        return write_remote(subset, url, shards, on)
     if folder.exists() and not _replaceable(folder):
         raise ValueError(f"{folder} holds other things than shards, which would be lost; expected a new folder.")
-    bounds = np.linspace(0, len(subset), shards + 1).astype(int).tolist()
     with replacing(folder) as temporary:
         temporary.mkdir()
-        names = [f"shard-{number:05}-of-{shards:05}.tfrecord" for number in range(shards)]
-        jobs = [
-            (subset.select(slice(start, stop)), str(temporary / name))
-            for name, start, stop in zip(names, bounds, bounds[1:], strict=False)
-        ]
+        jobs = jobs_of(subset, shards, str(temporary))
         files = [file for written in mapped(write_shard, jobs, on) for file in written]
         for path in temporary.iterdir():  # of a process that was killed while it wrote
             if path.name not in {file["name"] for file in files}:
                 path.unlink()
-        write_sealed(temporary / _MANIFEST, _description(subset) | {"files": files})
+        write_sealed(temporary / MANIFEST, description_of(subset) | {"files": files})
     return folder
 
 
-def write_shard(job: tuple[Subset, str]) -> list[dict[str, Any]]:
-    """Writes one file, whole or not at all, and its index if rows vary in length.
-
-    Args:
-        job: the rows of the file, and its path.
-
-    Returns:
-        What the manifest says of each file: `name`, `rows`, `sha256`.
-    """
-    import tensorflow as tf
-
-    subset, target = job[0], Path(job[1])
-    fields, starts = fields_of(subset), []
-    with replacing(target) as path:
-        end = 0
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for first in range(0, len(subset), _CHUNK):
-                chunk = [list(stored(rows, first, min(first + _CHUNK, len(subset)))) for rows in fields.values()]
-                for values in zip(*chunk, strict=True):
-                    example = example_of({name: value.tobytes() for name, value in zip(fields, values, strict=True)})
-                    writer.write(example)
-                    if varies(subset):
-                        starts.append(starts_of(example, fields, values, end + FRAME[0]))
-                    end += sum(FRAME) + len(example)
-    made = [target]
-    if starts:
-        index = target.with_name(target.name + _INDEX)
-        with replacing(index) as path:
-            np.save(path, np.array(starts, "<i8"))
-        made.append(index)
-    return [{"name": path.name, "rows": len(subset), "sha256": checksum(path)} for path in made]
-
-
-def read_shards(folder: str | os.PathLike[str]) -> Subset:
+def read_shards(
+    folder: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, cache_bytes: int = 10 << 30
+) -> Subset:
     """Opens what `write_shards` wrote, as a `Subset` that is equal to the bit.
 
     Every file is checked against the manifest. The inputs stay in the files and are read when they are needed, and so
     do labels and weights of more than 64 bytes per row.
 
     Args:
-        folder: folder that `write_shards` made.
+        folder: folder that `write_shards` made, or its URL, such as `s3://bucket/shards`, whose files are fetched, all
+            of them once for small labels and weights, and later when rows are asked for.
+        cache: folder for copies of files of URLs, which processes may share; by default `masslib` under the Keras home
+            (`$KERAS_HOME`, else `~/.keras`).
+        cache_bytes: what the copies may take together; those that were not used for longest are removed. Reading in
+            random order, as training does, needs room for all files, or fetches them again and again.
 
     Returns:
         A `Subset` that reads the rows it is asked for.
@@ -141,14 +114,26 @@ def read_shards(folder: str | os.PathLike[str]) -> Subset:
         >>> read_shards("build/shards")  # doctest: +SKIP
         Subset(55000 rows of (28, 28, 1), uint8 x 0.003922 in 8 shards, labels int32, 10 classes)
     """
-    folder = Path(folder)
-    manifest = _manifest(folder)
-    _verify(folder, manifest["files"])
-    shards = [file for file in manifest["files"] if not file["name"].endswith(_INDEX)]
-    paths, counts = [folder / file["name"] for file in shards], [file["rows"] for file in shards]
+    if (url := remote_url(folder)) is None:
+        folder = local_path(folder)
+        manifest = manifest_of(folder)
+        _verify(folder, manifest["files"])
+        places: dict[str, Path | RemoteFile] = {file["name"]: folder / file["name"] for file in manifest["files"]}
+    else:
+        manifest = remote_manifest(url)
+        home = Path(cache or Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "masslib")
+        places = {
+            file["name"]: RemoteFile(
+                f"{url}/{file['name']}", file["sha256"], home, whole("cache_bytes", cache_bytes, 0)
+            )
+            for file in manifest["files"]
+        }
+    shards = [file for file in manifest["files"] if not file["name"].endswith(INDEX)]
+    paths, counts = [places[file["name"]] for file in shards], [file["rows"] for file in shards]
     described = [Field(**field) for field in manifest["fields"]]
     if manifest["record_bytes"] is None:
-        index = np.concatenate([np.load(path.with_name(path.name + _INDEX), allow_pickle=False) for path in paths])
+        indices = [places[file["name"] + INDEX] for file in shards]
+        index = np.concatenate([at_hand(place, partial(np.load, allow_pickle=False)) for place in indices])
     else:
         record = record_of(described, manifest["record_bytes"])
 
@@ -177,39 +162,7 @@ def _in_memory(rows: Rows) -> Rows:
 
 def _replaceable(folder: Path) -> bool:
     """Whether nothing but shards would be lost; other folders have a manifest.json, too."""
-    return folder.is_dir() and all(_OURS.fullmatch(path.name) for path in folder.iterdir())
-
-
-def _description(subset: Subset) -> dict[str, Any]:
-    """The manifest but for the files: enough to read the records with or without masslib."""
-    fields = fields_of(subset)
-    numbers = iter(range(len(fields)))
-    described = [
-        {
-            "name": name,
-            "dtype": rows.dtype.newbyteorder("<").str,
-            "shape": list(rows.shape),
-            "scale": None if rows.scale is None else float(rows.scale),
-            "pad": getattr(rows, "pad", 0),
-            "offset": None,
-        }
-        for name, rows in fields.items()
-    ]
-    size = None
-    if not varies(subset):
-        values = [next(stored(rows, 0, 1)) for rows in fields.values()]
-        example = example_of({name: value.tobytes() for name, value in zip(fields, values, strict=True)})
-        size, starts = len(example), starts_of(example, fields, values, 0)
-        for number, field in enumerate(described):
-            field["offset"] = starts[2 * number]
-    return {
-        "format": _FORMAT,
-        "rows": len(subset),
-        "fields": described,
-        "structure": {name: nested(lambda _: next(numbers), part) for name, part in parts(subset).items()},
-        "record_bytes": size,
-        "classes": subset.classes,
-    }
+    return folder.is_dir() and all(OURS.fullmatch(path.name) for path in folder.iterdir())
 
 
 def _tuples(structure: Any, *, names: bool = False) -> Any:
@@ -221,20 +174,6 @@ def _tuples(structure: Any, *, names: bool = False) -> Any:
             return structure
         return tuple(_tuples(part, names=names) for part in structure)
     return structure
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    manifest = read_sealed(path)
-    if manifest.get("format") == _FIRST_FORMAT:  # one input and one label
-        fields = [{**manifest[name], "name": name, "scale": None, "pad": 0} for name in ("x", "y")]
-        fields[0]["scale"] = None if manifest["scale"] == 1 else manifest["scale"]
-        return manifest | {"fields": fields, "structure": {"x": 0, "y": 1}}
-    if manifest.get("format") != _FORMAT:
-        raise ValueError(
-            f"{path} has format {manifest.get('format')!r}, expected {_FORMAT!r}. Use the masslib it is from."
-        )
-    return manifest
 
 
 def _verify(folder: Path, files: list[dict[str, Any]]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from masslib._util.mapping import called
 from masslib._util.progress import bar
 from masslib.data.passed import as_subset
 from masslib.data.subset import class_numbers
@@ -29,6 +31,7 @@ def cross_validate(
     seed: int = 0,
     task: str = "auto",
     verbose: bool = True,
+    on: Any = None,
 ) -> pd.DataFrame:
     """Train a fresh model on all folds but one, judge it on that one, and so for every fold.
 
@@ -44,13 +47,17 @@ def cross_validate(
         batch_size: Rows per training step.
         seed: Seed of the folds and of the order of the rows in training; not of `build`.
         task: As in `evaluate`.
-        verbose: Whether to show progress.
+        verbose: Whether to show progress, where the folds are trained in turn.
+        on: Where the folds are trained: None for this process, one after another; or side by side by a
+            `concurrent.futures.Executor`, a `SparkSession`, `"ray"` or the address of a Ray cluster, or anything that
+            maps, `on(fn, jobs)`. `build` and the data travel there. The figures are the same if `build` seeds its
+            random numbers (`keras.utils.set_random_seed`) and as many threads compute.
 
     Returns:
         A table of the metrics of `evaluate`: rows `"1"` to `str(folds)`, `"mean"` and `"std"`.
 
     Raises:
-        TypeError: If `data` is neither.
+        TypeError: If `data` is neither, or `on` cannot map.
         ValueError: If the labels are no classes, there are fewer than 2 folds or fewer rows of every class than
             folds, or `build` returns a model that has been trained.
 
@@ -67,22 +74,37 @@ def cross_validate(
     import pandas as pd
     from sklearn.model_selection import StratifiedKFold
 
-    from masslib.train import fit
-
     data = as_subset(data)
     classes = class_numbers(data.y)
     if classes is None:
         raise ValueError(f"{data!r} has no class numbers (integers, one per row), which stratified folds need")
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(data)), classes)
-    rows = []
-    for train, test in bar(splits, title="cross-validate", unit="fold", visible=verbose, total=folds):
-        model = _fresh(build)
-        fit(model, data.select(train), epochs=epochs, batch_size=batch_size, seed=seed, verbose=0)
-        rows.append(evaluate(model, data.select(test), task=task).metrics)
+    training = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
+    calls = [partial(_fold, build, data, train, test, training, task) for train, test in splits]
+    if on is None:
+        rows = [call() for call in bar(calls, title="cross-validate", unit="fold", visible=verbose, total=folds)]
+    else:
+        rows = called(calls, on)
     table = pd.DataFrame(rows, index=pd.Index(map(str, range(1, folds + 1)), name="fold"))
     # Without skipna a figure that one fold lacks would be averaged over the others.
     table.loc["mean"], table.loc["std"] = table.mean(skipna=False), table.std(skipna=False)
     return table
+
+
+def _fold(
+    build: Callable[[], keras.Model],
+    data: Subset,
+    train: np.ndarray,
+    test: np.ndarray,
+    training: Mapping[str, int],
+    task: str,
+) -> dict[str, float]:
+    """The figures of one fold."""
+    from masslib.train import fit
+
+    model = _fresh(build)
+    fit(model, data.select(train), **training, verbose=0)
+    return evaluate(model, data.select(test), task=task).metrics
 
 
 def _fresh(build: Callable[[], keras.Model]) -> keras.Model:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from masslib._util.mapping import called
 from masslib._util.progress import bar
 from masslib._util.quiet import quiet
 from masslib.compression.tfmot import support
@@ -114,6 +116,7 @@ def sensitivity(
     metric: Any = "accuracy",
     batch_size: int = 512,
     verbose: bool = True,
+    on: Any = None,
 ) -> Sensitivity:
     """Measure what a metric loses when one layer alone is pruned, factorized or quantized; nothing is trained.
 
@@ -132,7 +135,10 @@ def sensitivity(
         layers: Names of the layers to try (`outer/inner` in nested models); by default all that have a kernel.
         metric: The name of a figure of `masslib.evaluate`, a weighted sum, a function, or a `masslib.selection.Metric`.
         batch_size: Rows per batch.
-        verbose: Whether to show a progress bar.
+        verbose: Whether to show a progress bar, where the layers are tried in turn.
+        on: Where the layers are tried: None for this process, one after another; or side by side by a
+            `concurrent.futures.Executor`, a `SparkSession`, `"ray"` or the address of a Ray cluster, or anything that
+            maps, `on(fn, jobs)`. The model, which Keras must be able to save and load there, and the rows travel.
 
     Returns:
         A `Sensitivity`.
@@ -155,6 +161,9 @@ def sensitivity(
     copy = copied(model)
     kernels = _kernels(copy, technique, layers)
     metric = Metric.of(metric)
+    if on is not None:
+        measure = partial(sensitivity, model, split, technique, levels=levels, metric=metric, batch_size=batch_size)
+        return _together(called([partial(measure, layers=[name], verbose=False) for name in kernels], on))
     judge = _Judge(copy, split, metric, compiled_options(model) | {"batch_size": batch_size})
     baseline, rows = judge.score(), {}
     with bar(
@@ -172,6 +181,12 @@ def sensitivity(
     table = pd.DataFrame.from_dict(rows, orient="index", columns=levels).rename_axis(columns=technique)
     weights = {name: int(np.prod(kernel.shape)) for name, kernel in kernels.items()}
     return Sensitivity(technique, baseline, table, weights, metric.name, metric.larger_is_better)
+
+
+def _together(parts: list[Sensitivity]) -> Sensitivity:
+    """What was measured of one layer each."""
+    weights = {name: count for part in parts for name, count in part.weights.items()}
+    return replace(parts[0], table=pd.concat([part.table for part in parts]), weights=weights)
 
 
 class _Judge:
