@@ -53,7 +53,7 @@ def rows() -> dict[str, dict[str, str]]:
 def _notes() -> dict[str, list[str]]:
     text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     return {
-        name: lines.strip().splitlines() for name, lines in re.findall(r"^- `(\w+)`:\n((?:  - .*\n?)+)", text, re.M)
+        name: lines.rstrip().splitlines() for name, lines in re.findall(r"^- `(\w+)`:\n((?:  - .*\n?)+)", text, re.M)
     }
 
 
