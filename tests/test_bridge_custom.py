@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from keras import layers
 
@@ -273,6 +274,26 @@ def test_a_layer_whose_settings_cannot_be_had_is_copied_by_value(own, tmp_path):
     with pytest.raises(ValueError, match=f"layer '{model.layers[1].name}' cannot be saved .*; give its class"):
         small.save(tmp_path / "small")
     assert not list(tmp_path.iterdir())
+
+
+class Bare(layers.Layer):
+    """A dense layer and an argument that no text can hold."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.inner = scale, layers.Dense(4)
+
+    def call(self, x):
+        return self.inner(x) * self.scale
+
+
+def test_a_layer_copied_by_value_writes_no_weight_that_it_only_reads():
+    model = keras.Sequential([keras.Input((4,)), Bare(np.full(4, 3.0, "float32"))])
+    copy = copied(model)
+    graph = tf.function(lambda x: copy(x, training=False)).get_concrete_function(tf.TensorSpec((None, 4))).graph
+    assert not [operation.name for operation in graph.get_operations() if "Assign" in operation.type]
+    x = np.random.default_rng(0).random((8, 4), "float32")
+    np.testing.assert_array_equal(copy(x), model(x))
 
 
 @pytest.mark.slow

@@ -110,9 +110,12 @@ def test_recurrent_layers_take_a_fixed_batch(tmp_path):
         np.testing.assert_allclose(predictor.predict(x), model(x), atol=1e-6)
 
 
-def test_operators_that_tflite_lacks_are_named(tmp_path):
-    layer = L.Lambda(lambda x: keras.ops.erfinv(x / 2), name="inverse")
-    with pytest.raises(ValueError, match=r"TFLite has no operator for Erfinv \(layer 'inverse'\)$"):
+@pytest.mark.parametrize("nested", [False, True])
+def test_operators_that_tflite_lacks_are_named(nested, tmp_path):
+    layer, name = L.Lambda(lambda x: keras.ops.erfinv(x / 2), name="inverse"), "inverse"
+    if nested:
+        layer, name = keras.Sequential([layer], name="inner"), "inner/inverse"
+    with pytest.raises(ValueError, match=rf"no operator for Erfinv \(layer '{name}'\); put other layers"):
         export.tflite(keras.Sequential([keras.Input((4,)), layer]), tmp_path / "m.tflite")
 
 

@@ -58,7 +58,10 @@ def _reason(error: BaseException, endpoints: list[Endpoint]) -> str:
     found = re.search(r"(?:TF Select|Custom) ops: (.+)", text)
     missing = found.group(1).split(", ") if found else []
     if missing:
-        return f"TFLite has no operator for {_listed(missing, text, endpoints)}"
+        return (
+            f"TFLite has no operator for {_listed(missing, text, endpoints)}; "
+            "put other layers in their place, or write it with masslib.export.saved_model"
+        )
     found = re.search(r"'tf\.(\w+)' op (requires|failed|is|has)\b(.+)", text)
     if found:
         return f"{_listed([found.group(1)], text, endpoints)} {found.group(2)}{found.group(3)}"
@@ -69,7 +72,10 @@ def _reason(error: BaseException, endpoints: list[Endpoint]) -> str:
 def _listed(operators: list[str], text: str, endpoints: list[Endpoint]) -> str:
     """Operators with the layers that they come from, where a layer can be told."""
     layers = {
-        name for endpoint in endpoints if hasattr(endpoint.model, "layers") for name in named_layers(endpoint.model)
+        name.rpartition("/")[2]: name
+        for endpoint in endpoints
+        if hasattr(endpoint.model, "layers")
+        for name in named_layers(endpoint.model)
     }
     told = []
     for operator in operators:
@@ -77,5 +83,5 @@ def _listed(operators: list[str], text: str, endpoints: list[Endpoint]) -> str:
         parts = place.group(1).split("/")[1:-1] if place else []
         # A scope gets a number when its name is taken.
         names = [name for part in parts for name in (part, re.sub(r"_\d+$", "", part)) if name in layers]
-        told.append(operator + (f" (layer {names[0]!r})" if names else ""))
+        told.append(operator + (f" (layer {layers[names[0]]!r})" if names else ""))
     return ", ".join(told)

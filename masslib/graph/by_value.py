@@ -47,9 +47,8 @@ class ByValue(keras.layers.Layer):
         """Do what the other layer does in its `call`."""
         layer = self.origin()
         pairs = [(theirs, part.copy) for theirs, part in zip(layer.variables, self.parts, strict=True)]
-        before = [keras.ops.convert_to_tensor(own) for _, own in pairs]
-        mapping = [(theirs, value) for (theirs, _), value in zip(pairs, before, strict=True)]
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+        with keras.StatelessScope(state_mapping=pairs, collect_losses=True) as scope:
+            before = [scope.get_current_value(theirs) for theirs, _ in pairs]
             outputs = layer.call(*args, **kwargs)
         for (theirs, own), value in zip(pairs, before, strict=True):
             after = scope.get_current_value(theirs)

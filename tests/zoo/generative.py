@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from zoo.network import images, network
+from zoo.network import images, network, part
 from zoo.parts import Sampling
 
 
@@ -39,7 +39,8 @@ class VAE(keras.Model):
 
 @network(
     lambda rng: (images(rng, 12, 12, 1), None),
-    deployed=lambda model: keras.Model(model.encoder.inputs, model.encoder.outputs[:2]),
+    deployed=lambda model: part(model.encoder.inputs, model.encoder.outputs[:2]),
+    deployed_rows=lambda rows: (rows[0], [rows[0][:, 0, :2, 0], rows[0][:, 1, :2, 0]]),
 )
 def vae():
     inputs = keras.Input((12, 12, 1))
@@ -93,8 +94,8 @@ class GAN(keras.Model):
 
 @network(
     lambda rng: (images(rng, 12, 12, 1), None),
-    deployed=lambda model: model.generator,
-    deployed_rows=lambda rows: (rows[0].reshape(len(rows[0]), -1)[:, :8], None),
+    deployed=lambda model: part(model.generator.inputs, model.generator.outputs, "binary_crossentropy"),
+    deployed_rows=lambda rows: (rows[0].reshape(len(rows[0]), -1)[:, :8], rows[0]),
 )
 def dcgan():
     discriminator = keras.Sequential(
@@ -147,6 +148,10 @@ class Triplets(keras.Model):
         return {"loss": self.tracker.result()}
 
 
+def _tower(tower):
+    return part(tower.inputs, tower.outputs)
+
+
 class Distances(layers.Layer):
     """Distances of an anchor to a positive and a negative."""
 
@@ -156,8 +161,8 @@ class Distances(layers.Layer):
 
 @network(
     lambda rng: ((images(rng, 12, 12, 1), images(rng, 12, 12, 1), images(rng, 12, 12, 1)), None),
-    deployed=lambda model: model.distances.get_layer("embedding"),
-    deployed_rows=lambda rows: (rows[0][0], None),
+    deployed=lambda model: _tower(model.distances.get_layer("embedding")),
+    deployed_rows=lambda rows: (rows[0][0], rows[0][1][:, 0, :8, 0]),
 )
 def siamese_triplets():
     tower = keras.Sequential(

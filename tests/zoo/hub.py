@@ -60,9 +60,9 @@ if INSTALLED:
     @network(_photos)
     def hub_resnet():
         backbone = keras_hub.models.ResNetBackbone(
-            input_conv_filters=[8],
+            input_conv_filters=[64],
             input_conv_kernel_sizes=[3],
-            stackwise_num_filters=[64, 128],
+            stackwise_num_filters=[64, 64],
             stackwise_num_blocks=[1, 1],
             stackwise_num_strides=[1, 2],
             block_type="basic_block",

@@ -21,7 +21,8 @@ class Network:
         name: Its name in the table.
         build: Returns the compiled model.
         rows: Returns `(x, y)`, or `(x, None)` for a model that needs no labels; 24 rows each.
-        deployed: What of the trained model goes into files; the model itself by default.
+        deployed: What of the trained model is compressed and goes into files, compiled; the model itself by default.
+        deployed_rows: Returns rows for what is deployed, of those for the model.
     """
 
     name: str
@@ -68,4 +69,11 @@ def classifier(inputs: Any, outputs: Any, loss: Any = "sparse_categorical_crosse
     model = keras.Model(inputs, outputs)
     more.setdefault("metrics", ["accuracy"] if loss == "sparse_categorical_crossentropy" else None)
     model.compile(optimizer=more.pop("optimizer", "adam"), loss=loss, **more)
+    return model
+
+
+def part(inputs: Any, outputs: Any, loss: Any = "mse") -> keras.Model:
+    """Make the model that is deployed of a trained one, and compile it so that it can be fine-tuned."""
+    model = keras.Model(inputs, outputs)
+    model.compile(optimizer="adam", loss=loss)
     return model

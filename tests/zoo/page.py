@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 
 import keras
 
 from masslib._util.files import replacing
 from zoo import NETWORKS
-from zoo.rooms import row
+from zoo.rooms import UNFIT, row
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "zoo.md"
 COLUMNS = ("fit", "arrays", "bridge", "Prune", "int8", "dynamic", "QAT", "TFLite", "SavedModel")
@@ -18,7 +19,11 @@ COLUMNS = ("fit", "arrays", "bridge", "Prune", "int8", "dynamic", "QAT", "TFLite
 _HEAD = """# Networks of others
 
 Small networks after the examples of [keras.io](https://keras.io/examples/), with random rows, and what every room of
-masslib does with them. `PYTHONPATH=tests python -m zoo.page` writes it; `tests/test_zoo.py` runs every row.
+masslib does with them. `PYTHONPATH=.:tests python -m zoo.page NAME ...` runs the networks named, or all, and writes
+their rows here; those of `hub_...` need the extra `hub`. A row with a cell of `crash`, `obscure` (an error in words of
+the insides of Keras or TensorFlow) or `wrong` (numbers that differ by more than below) is printed, not written.
+`tests/test_zoo.py` runs the rows: four of them in `make test-slow`, all in `make test-all`. The networks are tiny, of
+width 8 to 16 and two blocks, with 24 rows: whether a room takes them is what is tried, not how well they learn.
 
 - `fit`, `arrays`: two epochs from a `tf.data.Dataset`, one from arrays, give the losses and metrics of `model.fit` from
   the same weights, to 1e-6 (`fused=False`).
@@ -57,19 +62,25 @@ def _sentence(told: str) -> str:
 
 
 def write(names: list[str]) -> None:
-    """Run networks, and put their rows into the page."""
-    table, notes = rows(), _notes()
+    """Run networks, and put each row into the page as soon as it is there, unless a cell is unfit."""
     for name in names or list(NETWORKS):
         keras.backend.clear_session()  # names of layers are numbered from the start
-        table[name], told = row(NETWORKS[name])
-        notes[name] = list(dict.fromkeys(map(_sentence, told)))
-        print(name, table[name], flush=True)
-    known = [name for name in [*NETWORKS, *table] if name in table]
+        start = time.perf_counter()
+        cells, told = row(NETWORKS[name])
+        held_back = UNFIT.intersection(cells.values())
+        print(f"{name}: {time.perf_counter() - start:.0f} s{', held back' if held_back else ''}", cells, flush=True)
+        print(*(f"  {sentence}" for sentence in told), sep="\n", flush=True)
+        if not held_back:
+            _put(name, cells, told)
+
+
+def _put(name: str, cells: dict[str, str], told: list[str]) -> None:
+    table, notes = rows() | {name: cells}, _notes() | {name: list(dict.fromkeys(map(_sentence, told)))}
     lines = [_HEAD, f"| network | {' | '.join(COLUMNS)} |", "| --- " * (len(COLUMNS) + 1) + "|"]
-    lines += [f"| {name} | {' | '.join(table[name][c] for c in COLUMNS)} |" for name in dict.fromkeys(known)]
+    lines += [f"| {known} | {' | '.join(table[known][c] for c in COLUMNS)} |" for known in sorted(table)]
     lines += ["", "What is told:", ""]
-    for name in dict.fromkeys(known):
-        lines += [f"- `{name}`:", *notes[name]] if notes.get(name) else []
+    for known in sorted(table):
+        lines += [f"- `{known}`:", *notes[known]] if notes.get(known) else []
     with replacing(PAGE) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -20,13 +20,14 @@ from zoo.network import Network
 
 BATCH = 8
 OK, CRASH, OBSCURE, WRONG = "ok", "crash", "obscure", "wrong"
+UNFIT = {CRASH, OBSCURE, WRONG}
 _MOST_WORDS = 1200
 """Characters of a refusal; Keras' errors about a graph are longer, and so are the converter's."""
 
 # What only those who know the insides of Keras, TensorFlow or MLIR can read
 _OBSCURE = re.compile(
     r"Traceback|deserializ|legalize|MLIR|loc\(|KerasTensor|operand #|Tensor\(\"|Node: |Graph execution error|"
-    r"__inference|tfl\.|StatefulPartitionedCall|Expecting value"
+    r"\.cc:\d|__inference|tfl\.|StatefulPartitionedCall|Expecting value"
 )
 
 # Differences relative to the largest output: the mean where values are rounded to eight bits

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zoo.network import ROWS, classifier, ids, images, network, normal
+from zoo.network import ROWS, classifier, ids, images, network, normal, part
 from zoo.parts import CTCLoss
 
 
@@ -174,8 +174,8 @@ def recommender():
 
 @network(
     lambda rng: ({"image": images(rng, 16, 24, 1), "label": 1 + ids(rng, 9, 4)}, None),
-    deployed=lambda model: keras.Model(model.inputs[0], model.get_layer("dense2").output),
-    deployed_rows=lambda rows: (rows[0]["image"], None),
+    deployed=lambda model: part(model.inputs[0], model.get_layer("dense2").output, keras.losses.CTC()),
+    deployed_rows=lambda rows: (rows[0]["image"], rows[0]["label"]),
 )
 def captcha_ocr():
     image = keras.Input((16, 24, 1), name="image")
