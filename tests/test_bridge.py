@@ -94,8 +94,8 @@ def test_every_unsupported_layer_is_listed_at_once():
         [
             keras.Input((8,)),
             layers.Lambda(lambda x: x + 1, name="plus"),
-            layers.Dense(4, activation=cubed, name="odd"),
-            layers.Reshape((4, 1)),
+            layers.Reshape((8, 1)),
+            layers.GRU(4, activation=cubed, return_sequences=True, name="odd"),
             layers.LSTM(2, return_sequences=True, name="wraps"),
             layers.RNN(layers.StackedRNNCells([layers.LSTMCell(3)]), name="fine"),
             layers.Dense(2),
@@ -105,8 +105,18 @@ def test_every_unsupported_layer_is_listed_at_once():
         bridge.to_tf_keras(model)
     text = str(caught.value)
     assert "  plus: Lambda: it holds Python code that cannot be copied" in text
-    assert "  odd: Dense: its activation is a function of your own, 'test_bridge>cubed'" in text
+    assert "  odd: GRU: its activation is a function of your own, 'test_bridge>cubed'" in text
     assert "Replace these layers" in text
+
+
+def test_activations_of_users_follow_their_layers():
+    parts = [layers.Dense(4, activation=cubed, name="deep"), layers.Activation(cubed), layers.Reshape((4, 1))]
+    model = keras.Sequential([keras.Input((8,)), *parts, layers.Conv1D(2, 3, activation=cubed, name="conv")])
+    twin = bridge.to_tf_keras(model)
+    rows = np.random.default_rng(0).normal(size=(5, 8)).astype("float32")
+    np.testing.assert_allclose(twin(rows), model(rows), rtol=1e-4)
+    assert twin.layers[-1].name == "conv_end"
+    np.testing.assert_array_equal(bridge.from_tf_keras(twin, like=model)(rows), model(rows))
 
 
 def test_layers_shared_between_models_are_listed_too():

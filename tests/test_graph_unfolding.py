@@ -83,7 +83,7 @@ def test_a_flattened_sequence_keeps_its_length_behind_attention():
         layers.GroupQueryAttention(4, 4, 2),
         layers.MultiHeadAttention(2, 4),
     ):
-        x = layers.Add()([attention(x, x), x])
+        x = layers.Add()([attention(query=x, value=x), x])
     model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
     assert unfolded(model).output.shape == model.output.shape
     twin = bridge.to_tf_keras(model)

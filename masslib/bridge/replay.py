@@ -12,7 +12,7 @@ import tf_keras
 from masslib._util.messages import first_line
 from masslib.bridge.carried import carry
 from masslib.bridge.operations import twin_operation
-from masslib.bridge.translate import CustomLayers, twin_layer
+from masslib.bridge.translate import CustomLayers, end, is_parted, twin_layer
 from masslib.graph.layers import copied_layer, is_own
 from masslib.graph.nodes import functional, is_nested, nodes
 
@@ -104,19 +104,23 @@ class Replay:
         )
         return reference, keras.tree.map_structure(lambda tensor: self._tensors[id(tensor)], reference.output)
 
-    def _call_twin(self, layer: Any, name: str, args: tuple, kwargs: dict[str, Any], outputs: Any) -> Any:
+    def _call_twin(self, layer: Any, name: str, args: tuple, kwargs: dict[str, Any], answers: Any) -> Any:
         if name not in self.problems:
             try:
                 if not isinstance(layer, keras.layers.Layer):
                     return twin_operation(layer, name, args, kwargs)
-                named = _named(layer, args, kwargs)
+                first, named = _first_and_named(layer, args, kwargs)
                 if isinstance(layer, keras.layers.Softmax) and "mask" in named:
                     # In tf_keras the answer for a row of which all is masked is another one.
                     self._layers[name] = carry(layer, name)
-                return self._layers[name](args[0], **named)
+                twin = self._layers[name]
+                outputs = twin(first, **named)
+                if not is_parted(layer) or type(layer) in (self._custom_layers or {}) or hasattr(twin, "carried"):
+                    return outputs
+                return self._layers.setdefault(f"{name}_end", end(layer, f"{name}_end"))(outputs)
             except Exception as error:  # whatever a layer raises when it is called; it is told with all the others
                 self._report(name, layer, error)
-        return keras.tree.map_structure(_twin_input, outputs)
+        return keras.tree.map_structure(_twin_input, answers)
 
     def _report(self, name: str, layer: Any, error: Exception) -> None:
         reason = first_line(error)
@@ -136,15 +140,16 @@ def _copied_alone(layer: Any) -> Any:
     return layer if is_nested(layer) else copied_layer(layer)
 
 
-def _named(layer: keras.layers.Layer, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _first_and_named(layer: keras.layers.Layer, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Name the arguments behind the first: a copy of a tf_keras model forgets those without a name.
 
     `training` is left to the model, as Keras 3 leaves it: what a layer was called with in the graph, its default in
     most cases, gives way to what the model is called with. In tf_keras it would not.
     """
-    bound = inspect.signature(layer.call).bind(*args)
-    named = dict(list(bound.arguments.items())[1:]) | kwargs
-    return {key: value for key, value in named.items() if value is not None and key != "training"}
+    signature = inspect.signature(layer.call)
+    named = signature.bind_partial(*args).arguments | kwargs
+    first = named.pop(next(iter(signature.parameters)))
+    return first, {key: value for key, value in named.items() if value is not None and key != "training"}
 
 
 def _twin_input(tensor: keras.KerasTensor) -> Any:

@@ -63,6 +63,30 @@ def twin_layer(
     return _built_in(layer, name)
 
 
+def is_parted(layer: keras.layers.Layer) -> bool:
+    """Tell whether a layer becomes two, of which the second one is its `end`.
+
+    TFMOT's wrappers never compute the activity regularizer of what they wrap, and tf_keras knows no functions of users.
+    """
+    if is_own(layer) or not any(hasattr(layer, name) for name in ("kernel", "pointwise_kernel", "embeddings")):
+        return False
+    return layer.activity_regularizer is not None or _has_own_function(layer)
+
+
+def end(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
+    """Return what follows a layer that `is_parted`: the activity regularizer, and an activation of the user's."""
+    activation = layer.activation if _has_own_function(layer) else "linear"
+    return carry(keras.layers.Activation(activation, activity_regularizer=layer.activity_regularizer), name)
+
+
+def _has_own_function(layer: keras.layers.Layer) -> bool:
+    return _is_own_function(settings(layer).get("activation"))
+
+
+def _is_own_function(value: Any) -> bool:
+    return isinstance(value, dict) and value["class_name"] == "function"
+
+
 def twin_object(value: Any) -> Any:
     """Translate the serialized form of a Keras 3 object (initializer, loss, optimizer, ...), nested ones too.
 
@@ -120,7 +144,8 @@ def _named(layer: tf_keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
 def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
     kind = type(layer).__name__
     twin_class = normalization() if kind == "Normalization" else getattr(tf_keras.layers, kind, None)
-    missing = twin_class is None or kind in _CARRIED or type(layer).__module__.startswith(_CARRIED_MODULE)
+    missing = twin_class is None or kind in _CARRIED or (kind == "Activation" and _has_own_function(layer))
+    missing = missing or type(layer).__module__.startswith(_CARRIED_MODULE)
     renamed = _RENAMED.get(kind, {})
     config = {renamed.get(key, key): value for key, value in settings(layer).items()}
     if layer.activity_regularizer:
@@ -129,6 +154,8 @@ def _built_in(layer: keras.layers.Layer, name: str) -> tf_keras.layers.Layer:
         missing = missing or kind == "MultiHeadAttention" or "activity_regularizer" not in _arguments(twin_class)
     if missing or unknown_settings(type(layer), twin_class, config):
         return carry(layer, name)
+    if is_parted(layer):
+        config |= {"activity_regularizer": None} | ({"activation": "linear"} if _has_own_function(layer) else {})
     config |= {key: _activation(config[key]) for key in _ACTIVATIONS if key in config}
     return twin_class(**_known(twin_class, config) | {"name": name})
 
@@ -143,7 +170,7 @@ def unknown_settings(ours: type, twin_class: type, config: dict[str, Any]) -> se
 
 
 def _activation(value: Any) -> Any:
-    if isinstance(value, dict) and value["class_name"] == "function":
+    if _is_own_function(value):
         raise ValueError(
             f"its activation is a function of your own, {value['config']!r}; use a layer class in its place"
         )

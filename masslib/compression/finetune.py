@@ -74,7 +74,9 @@ class Tuner:
         with self.model.distribute_strategy.scope():
             twin.optimizer.build(twin.trainable_variables)
         labels = labels_like(batches, self.batch_size)
-        if labels is not None and has_plain_metrics(twin) and not tf.distribute.has_strategy():
+        # Losses of what layers answer are of a batch, and there is none yet.
+        answered = any(map(tf.is_symbolic_tensor, twin.losses))
+        if labels is not None and has_plain_metrics(twin) and not (answered or tf.distribute.has_strategy()):
             make_metrics(twin, labels)
 
     def fit_rebuilt(self, model: keras.Model, training: Training) -> None:

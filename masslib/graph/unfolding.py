@@ -250,5 +250,6 @@ def _output_masks(layer: Any, args: Any, kwargs: Any) -> list[Any]:
     if not layer.supports_masking:
         return []
     previous = kwargs.get("mask")
-    masks = layer.compute_mask(args[0], keras.tree.map_structure(_mask, args[0]) if previous is None else previous)
+    first = next(iter(inspect.signature(layer.call).bind(*args, **kwargs).arguments.values()))
+    masks = layer.compute_mask(first, keras.tree.map_structure(_mask, first) if previous is None else previous)
     return [] if masks is None else keras.tree.flatten(masks)

@@ -53,7 +53,7 @@ def rows() -> dict[str, dict[str, str]]:
 def _notes() -> dict[str, list[str]]:
     text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     return {
-        name: lines.strip().splitlines() for name, lines in re.findall(r"^- `(\w+)`:\n((?:  - .*\n?)+)", text, re.M)
+        name: lines.rstrip().splitlines() for name, lines in re.findall(r"^- `(\w+)`:\n((?:  - .*\n?)+)", text, re.M)
     }
 
 
@@ -65,10 +65,11 @@ def write(names: list[str]) -> None:
     """Run networks, and put each row into the page as soon as it is there, unless a cell is unfit."""
     for name in names or list(NETWORKS):
         keras.backend.clear_session()  # names of layers are numbered from the start
-        start = time.perf_counter()
+        start = time.process_time()
         cells, told = row(NETWORKS[name])
         held_back = UNFIT.intersection(cells.values())
-        print(f"{name}: {time.perf_counter() - start:.0f} s{', held back' if held_back else ''}", cells, flush=True)
+        word = "held back" if held_back else "written"
+        print(f"{name}: {time.process_time() - start:.0f} s of CPU, {word}", cells, flush=True)
         print(*(f"  {sentence}" for sentence in told), sep="\n", flush=True)
         if not held_back:
             _put(name, cells, told)
