@@ -15,7 +15,7 @@ from typing import Any
 
 from masslib.serving import logs, store
 from masslib.serving.processes import Checker, Worker
-from masslib.serving.settings import Settings, loads
+from masslib.serving.settings import ENVIRONMENT, Settings, loads
 
 _POLL = 0.25
 _IDLE_POLLS = 40
@@ -233,4 +233,4 @@ def run(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    run(loads(os.environ["MASSLIB_SERVING"]))
+    run(loads(os.environ[ENVIRONMENT]))
