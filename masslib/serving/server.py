@@ -210,6 +210,7 @@ def serve(folder: str | os.PathLike[str], *, port: int = 0, workers: int = 1, **
         time.sleep(0.02)
     process.kill()
     process.wait()
+    process.stdin.close()  # type: ignore[union-attr]
     told = log.read_text(encoding="utf-8", errors="replace")[-2000:]
     log.unlink()
     raise RuntimeError(f"the service did not start: {told}")
