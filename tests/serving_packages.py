@@ -24,7 +24,7 @@ def make(folder: Path) -> dict[int, Path]:
         x, y = splits.train[:]
         model.fit(x, y, epochs=version, batch_size=64, verbose=0)
         path = folder / str(version)
-        made[version] = masslib.package(model, path, splits, formats=["tflite"], scale=1 / 255, verbose=False)
+        made[version] = masslib.package(model, path, splits, formats=["tflite"], verbose=False)
     return made
 
 

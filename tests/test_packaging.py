@@ -184,6 +184,43 @@ def test_photos_are_scaled_as_in_the_splits(tmp_path):
         np.testing.assert_allclose(answer, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "pixels, scale, expected",
+    [
+        (np.array([0, 255], "uint8"), None, np.float32(1 / 255)),
+        (np.array([0, 255], "uint8"), 1, 1),
+        (np.array([3, 16], "uint8"), 1 / 16, 1 / 255),
+        (np.array([0, 1], "uint8"), None, None),  # 1/255 at most: white is not known
+        (np.array([0, 0.25, 1], "float32"), None, 1 / 255),
+        (np.array([0, 100, 255], "float32"), None, 1),
+        (np.array([0, 255], "int32"), 1 / 255, np.float32(1 / 255)),
+        (np.array([-1, 1], "float32"), None, None),
+        (np.array([0, 0.75], "float32"), None, None),
+    ],
+)
+def test_the_scale_of_photos_comes_from_the_rows(pixels, scale, expected):
+    from masslib.packaging import preprocessing
+
+    images = np.resize(pixels, (6, 4, 4, 3))
+    found = preprocessing.known_scale(data.from_arrays(images, scale=scale).rows)
+    assert found == (None if expected is None else pytest.approx(float(expected), rel=1e-7))
+    assert preprocessing.known_scale(data.from_arrays(images[..., 0], scale=scale).rows) is None  # no images
+    assert preprocessing.known_scale(data.from_arrays({"a": images}, scale=scale and {"a": scale}).rows) is None
+
+
+@pytest.mark.slow
+def test_images_of_an_unknown_scale_are_packaged_without_photos(tmp_path):
+    import tensorflow as tf
+
+    x = np.random.default_rng(0).normal(size=(8, 4, 4, 1)).astype("float32")
+    part = data.from_arrays(x, [0, 1] * 4, classes=["no", "yes"])
+    splits = data.Splits(part, part, part, ["no", "yes"])
+    folder = masslib.package(models.mlp((4, 4, 1), 2), tmp_path / "it", splits, formats=["saved_model"], verbose=False)
+    assert manifest.read(folder)["preprocessing"] is None
+    assert "takes none" in (folder / "MODEL_CARD.md").read_text()
+    assert list(tf.saved_model.load(str(folder / "saved_model")).signatures) == ["serving_default"]
+
+
 def manifest_facts(folder):
     facts = json.loads((folder / "manifest.json").read_text())
     return {key: value for key, value in facts.items() if key not in ("files", "seal")}

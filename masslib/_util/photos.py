@@ -60,13 +60,16 @@ class Decoder:
                 raise Unsuitable(f"animated: {image.n_frames} frames")
             image.draft(None, (2 * max(self.image_size),) * 2)
             image.load()
-            return self._fit(_plain(ImageOps.exif_transpose(image), self.channels))
+            ImageOps.exif_transpose(image, in_place=True)
+            return self._fit(_plain(image, self.channels))
 
     def _fit(self, image: Image.Image) -> np.ndarray:
         from PIL import Image, ImageOps
 
         size, smooth = self.image_size[::-1], Image.Resampling.BILINEAR
-        if self.resize == "stretch":
+        if image.size == size:  # Pillow would copy it
+            pass
+        elif self.resize == "stretch":
             image = image.resize(size, smooth)
         else:
             image = (ImageOps.fit if self.resize == "crop" else ImageOps.pad)(image, size, smooth)
@@ -82,4 +85,5 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from masslib._util.extras import needed_by
+from masslib._util.messages import first_line
 
 with needed_by("recorded answers"):
     import sqlalchemy as sql
@@ -38,10 +39,19 @@ answers = sql.Table(
 
 
 def engine(where: str | Path) -> Engine:
-    """Open a SQLite file, or a database by its URL."""
+    """Open a SQLite file, or a database by its URL.
+
+    Raises:
+        ModuleNotFoundError: If the driver of the database is not installed.
+        ValueError: If it is no URL of a database that SQLAlchemy knows.
+    """
     text = str(where)
     if "://" in text:
-        return sql.create_engine(text)
+        try:
+            with needed_by("this database"):
+                return sql.create_engine(text)
+        except sql.exc.ArgumentError as error:  # it may say the password, its message does not
+            raise ValueError(f"the URL of the database: {first_line(error)}") from None
     made = sql.create_engine(f"sqlite:///{Path(text).absolute()}", connect_args={"timeout": 30})
 
     @sql.event.listens_for(made, "connect")
@@ -53,8 +63,15 @@ def engine(where: str | Path) -> Engine:
 
 
 def create(engine: Engine) -> None:
-    """Make the table unless it is there."""
-    _metadata.create_all(engine)
+    """Make the table unless it is there.
+
+    Raises:
+        ValueError: If the database cannot be reached, or does not let us.
+    """
+    try:
+        _metadata.create_all(engine)
+    except sql.exc.SQLAlchemyError as error:
+        raise ValueError(f"the database {engine.url.render_as_string()}: {first_line(error)}") from error
 
 
 def add(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -31,7 +31,7 @@ def saved_model(
     version: int | None = None,
     labels: Sequence[str] | None = None,
     batch_size: int | None = None,
-    scale: float = 1 / 255,
+    scale: float | None = 1 / 255,
     example_inputs: Any = None,
 ) -> Path:
     """Write a model as a SavedModel folder, and check the folder against the model.
@@ -59,7 +59,8 @@ def saved_model(
         version: Write to the folder `path/<version>`, the layout that TensorFlow Serving watches.
         labels: Names of the values of the only output, such as `splits.classes`; they lie in `assets/labels.txt`, too.
         batch_size: Rows that `serving_default` takes at once; by default any number.
-        scale: What `classify` multiplies the pixels from 0 to 255 by; 1 for a model that rescales them itself.
+        scale: What `classify` multiplies the pixels from 0 to 255 by; 1 for a model that rescales them itself; None
+            leaves `classify` out.
         example_inputs: Rows `(n, *input_shape)` of your data to check the file on, as for `masslib.export.tflite`.
 
     Returns:
@@ -83,8 +84,8 @@ def saved_model(
     preflight.check_batch_size(batch_size)
     if version is not None:
         check_counts(version=(version, 0))
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not scale > 0:
-        raise ValueError(f"scale={scale!r}: expected a positive number, such as 1 / 255")
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float) or not scale > 0):
+        raise ValueError(f"scale={scale!r}: expected a positive number, such as 1 / 255, or None")
     parts = endpoints.parts(model)
     given = endpoints.by_name(example_inputs, parts, isinstance(model, Mapping))
     several = [
@@ -107,7 +108,7 @@ def export_graph(
     several: list[Endpoint],
     folder: str | os.PathLike[str],
     labels: list[str] | None = None,
-    scale: float = 1 / 255,
+    scale: float | None = 1 / 255,
 ) -> None:
     """Write a SavedModel as it is, unchecked."""
     archive = keras.export.ExportArchive()
@@ -131,7 +132,7 @@ def _states(model: Any) -> tf.Module:
     return module
 
 
-def _add_labels(archive: Any, endpoint: Endpoint, path: Path, labels: list[str], scale: float) -> None:
+def _add_labels(archive: Any, endpoint: Endpoint, path: Path, labels: list[str], scale: float | None) -> None:
     """Put the labels into the assets; if the inputs are images, add the signature `classify`, too."""
     path.write_text("\n".join(labels) + "\n", encoding="utf-8")
     lines = tf.lookup.TextFileInitializer(
@@ -142,7 +143,7 @@ def _add_labels(archive: Any, endpoint: Endpoint, path: Path, labels: list[str],
     specs = list(endpoint.specs.values())
     shape = tuple(specs[0].shape[1:])
     is_image = len(specs) == 1 and len(shape) == 3 and None not in shape and shape[2] in (1, 3)
-    if is_image and isinstance(endpoint.model, keras.Model):
+    if scale is not None and is_image and isinstance(endpoint.model, keras.Model):
         classify = _classifier(endpoint, names, shape, scale)
         archive.add_endpoint("classify", classify, [tf.TensorSpec((None,), tf.string, "images")])
 

@@ -88,8 +88,10 @@ def package(
         examples: Inputs `(n, *input_shape)` to keep with their answers as golden rows: `verify` and the service ask
             every file for them again. By default the first 16 rows of the test split; pass others if these must not
             leave the house.
-        scale: What the signature `classify` of a SavedModel multiplies the pixels from 0 to 255 by. By default what the
-            splits multiply theirs by if they keep them as bytes, else 1/255.
+        scale: What photos are multiplied by, pixels from 0 to 255, to become inputs: by the service and by the
+            signature `classify` of a SavedModel. By default the training split tells: the factor of its photos or
+            bytes; 1/255 if the largest value of its images is 1, and 1 if it is 255. Where it does not tell, such as
+            for standardized images, the package takes no photos, and the card says so.
         seed: Seed of the choice of calibration rows.
         verbose: Whether to show progress.
 
@@ -123,7 +125,7 @@ def package(
     path = Path(path)
     with replacing(path) as folder:
         folder.mkdir()
-        scale = _scale(splits) if scale is None else scale
+        scale = preprocessing.known_scale(splits.train.rows) if scale is None else scale
         files = _write(model, network, splits, formats, folder, description, scale, seed, verbose)
         golden = splits.test[:_GOLDEN][0] if examples is None else examples
         measured, answers = _measure(files, network, splits, golden, verbose)
@@ -169,7 +171,7 @@ def _write(
     formats: list[str],
     folder: Path,
     description: str,
-    scale: float,
+    scale: float | None,
     seed: int,
     verbose: bool,
 ) -> dict[str, Path]:
@@ -224,12 +226,6 @@ def _reference(path: Path, splits: Splits) -> dict[str, Any]:
     rows = splits.valid[spread][0]
     with runtime.load(path) as predictor:
         return reference.describe(flat(rows), flat(predictor.predict(rows)))
-
-
-def _scale(splits: Splits) -> float:
-    """What turns pixels from 0 to 255 into the inputs of a model: known where the splits keep them as bytes."""
-    rows = splits.test.rows
-    return float(rows.scale) if rows.dtype == np.uint8 else 1 / 255
 
 
 def _rounded(value: float) -> float | None:

@@ -33,6 +33,7 @@ def text(facts: Mapping[str, Any]) -> str:
             _usage(list(facts["models"].values())[-1]["file"], model["input_shape"]),
             "Inputs are in the range of the training data. `manifest.json` says the same to programs, with the "
             "SHA-256 of every file.",
+            _photos(facts["preprocessing"], model["input_shape"]),
         ],
         "Made with": [_list(facts["packages"])],
     }
@@ -48,6 +49,17 @@ def _usage(file: str, shape: Any) -> str:
         f'masslib.export.load("{file}").predict(x)  # x: {_rows(shape)}',
     ]
     return "\n".join(["```python", *lines, "```"])
+
+
+def _photos(told: Mapping[str, Any] | None, shape: Any) -> str:
+    """How photos become inputs, for models of images."""
+    if told is None:
+        images = isinstance(shape, list) and len(shape) == 3 and shape[2] in (1, 3)
+        return "How photos become inputs is not known, so the service takes none." if images else ""
+    height, width = told["size"]
+    colour = "grey" if told["channels"] == 1 else "colour"
+    size = f"{height} pixels high and {width} wide (`{told['resize']}`)"
+    return f"Photos become {colour}, {size}, and are multiplied by {told['scale']:.4g}."
 
 
 def _data(data: Mapping[str, Any]) -> str:

@@ -19,9 +19,8 @@ from masslib._util import manifest
 from masslib._util.messages import first_line
 from masslib.packaging import golden
 from masslib.packaging.reference import Bins
+from masslib.serving.settings import CHECK_SECONDS
 
-SECONDS = 300
-"""That a check may take."""
 _BYTES = 16 * 2**30
 _NEEDS = {".onnx": "onnxruntime", ".xml": "openvino"}
 
@@ -69,10 +68,10 @@ def ask(folder: Path, prefer: Sequence[str]) -> dict[str, Any]:
             input=line,
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=CHECK_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        return {"why": f"the check did not end within {SECONDS} s"}
+        return {"why": f"the check did not end within {CHECK_SECONDS} s"}
     if not done.stdout:
         return {"why": f"the process that loaded it died (exit status {done.returncode})"}
     return json.loads(done.stdout)

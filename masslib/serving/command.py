@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
     try:
         settings = Settings(**values).checked()
         supervisor.run(settings)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"problem: {error}")
         return 1
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -46,14 +47,14 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
         self.draining = False
-        self._listening: list[tuple[asyncio.Server, socket.socket]] = []
+        self._listening: list[tuple[asyncio.Server, socket.socket, ssl.SSLContext | None]] = []
         self._sweeper = self.loop.create_task(self._sweep())
 
-    async def listen(self, sock: socket.socket, tls: object = None) -> None:
+    async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Take connections from a socket that is bound."""
         kept = sock.dup()
         server = await self.loop.create_server(lambda: Connection(self), sock=sock, ssl=tls, backlog=2048)
-        self._listening.append((server, kept))
+        self._listening.append((server, kept, tls))
 
     async def drain(self, seconds: float) -> int:
         """Answer what has been sent, take nothing new, and return how many connections were cut off after `seconds`."""
@@ -61,7 +62,7 @@ class Server:
         self.draining = True
         # Whoever is about to use an open connection still gets an answer, with which it ends.
         await asyncio.sleep(min(0.5, seconds / 2))
-        for server, kept in self._listening:
+        for server, kept, tls in self._listening:
             server.close()
             kept.setblocking(False)
             kept.listen(0)
@@ -71,7 +72,7 @@ class Server:
                 except OSError:
                     break
                 accepted.setblocking(False)
-                await self.loop.connect_accepted_socket(lambda: Connection(self), accepted)
+                await self.loop.connect_accepted_socket(lambda: Connection(self), accepted, ssl=tls)
             kept.close()
         quiet = self.loop.time() + min(0.5, seconds / 2)
         while self.connections and self.loop.time() < end:

@@ -27,6 +27,8 @@ _PAYS = 0.95
 _SLOW_SECONDS = 0.02
 _TRIES = 7
 _EXAMPLE_PIXELS = 2**26
+SMALL_PIXELS = 256 * 256
+"""A photo of so many pixels is decoded at once, a larger one in a thread."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Loaded:
         inputs: What it takes.
         outputs: What it answers.
         labels: Names of the classes, or None.
-        decoder: Makes arrays of photos, or None.
+        decoder: Makes arrays of photos of at most `SMALL_PIXELS`, or None.
         scale: What multiplies them.
         sizes: Rows per call that are worth it, ascending.
         seconds: What a call of the largest of them takes.
@@ -107,7 +109,9 @@ class Loaded:
         """
         from PIL import Image  # only where there are photos
 
-        decode = replace(self.decoder, max_pixels=max_pixels)  # type: ignore[type-var]
+        decode: Decoder = self.decoder  # type: ignore[assignment]
+        if max_pixels != SMALL_PIXELS:
+            decode = replace(decode, max_pixels=max_pixels)
         try:
             array = decode(io.BytesIO(data))
         except (TooLarge, Image.DecompressionBombError):  # Pillow's own, for sizes beyond any sense
@@ -147,7 +151,7 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
     example = _by_name(inputs, rows.inputs)
     predictors, seconds = _sizes_that_pay(path, first, example, threads, max_batch)
     told = facts.get("preprocessing")
-    decoder = preprocessing.decoder(told) if told else None
+    decoder = replace(preprocessing.decoder(told), max_pixels=SMALL_PIXELS) if told else None
     if decoder is not None and (*decoder.image_size, decoder.channels) != inputs[0].shape:
         decoder = None
     labels = facts["data"]["classes"] or first.labels

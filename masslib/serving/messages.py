@@ -46,6 +46,8 @@ class Request:
 
     def parameters(self) -> dict[str, str]:
         """The query, decoded."""
+        if not self.query:
+            return {}
         try:
             return dict(parse_qsl(self.query.decode("ascii"), errors="strict", max_num_fields=32))
         except ValueError:

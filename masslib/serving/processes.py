@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from masslib.serving import checker, logs
-from masslib.serving.settings import Settings
+from masslib.serving import logs
+from masslib.serving.settings import CHECK_SECONDS, ENVIRONMENT, Settings
 
 _LINE = 2**20
 
@@ -32,11 +32,11 @@ class Checker:
         try:
             process.stdin.write(line)  # type: ignore[union-attr]
             await process.stdin.drain()  # type: ignore[union-attr]
-            async with asyncio.timeout(checker.SECONDS):
+            async with asyncio.timeout(CHECK_SECONDS):
                 answer = await process.stdout.readline()  # type: ignore[union-attr]
         except TimeoutError:
             await self.close()
-            return {"why": f"the check did not end within {checker.SECONDS} s"}
+            return {"why": f"the check did not end within {CHECK_SECONDS} s"}
         except (BrokenPipeError, ConnectionResetError):
             answer = b""
         if not answer:
@@ -85,10 +85,8 @@ class Worker:
 
     async def start(self) -> None:
         """Start the process."""
-        from masslib.serving import worker
-
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, worker.SETTINGS: self._settings.dumps()}
+        environment = {**os.environ, ENVIRONMENT: self._settings.dumps()}
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "masslib.serving.worker",
             str(self._socket.fileno()), str(theirs.fileno()), str(self._shared),

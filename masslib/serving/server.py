@@ -6,15 +6,17 @@ import contextlib
 import http.client
 import json
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from masslib.serving.settings import Settings
+from masslib.serving.settings import ENVIRONMENT, Settings, tokens
 
 _START_SECONDS = 120
 
@@ -28,8 +30,15 @@ class Server:
         pids: The processes that answer, as they were at the start.
     """
 
-    def __init__(self, process: subprocess.Popen, log: Path, facts: dict[str, Any], drain: float):
-        self._process, self._log, self._drain = process, log, drain
+    def __init__(self, process: subprocess.Popen, log: Path, facts: dict[str, Any], told: Settings):
+        self._process, self._log, self._drain = process, log, told.drain
+        weakref.finalize(self, log.unlink, missing_ok=True)
+        self._tokens = tokens(told.token_file)
+        self._tls: ssl.SSLContext | None = None
+        if told.ssl_certfile is not None:  # its own certificate and no other, whatever name it was made for
+            self._tls = ssl.create_default_context(cafile=told.ssl_certfile)
+            self._tls.check_hostname = False
+            self._tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self.url: str = facts["url"]
         self.port: int = facts["port"]
         self.pids: list[int] = facts["workers"]
@@ -106,9 +115,15 @@ class Server:
         return json.loads(self._raw(method, path, body, kind))
 
     def _raw(self, method: str, path: str, body: bytes | None, kind: str) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        if self._tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        else:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self._tls)
+        headers = {"content-type": kind} if body is not None else {}
+        if self._tokens:
+            headers["authorization"] = f"Bearer {self._tokens[0].decode()}"
         with contextlib.closing(connection):
-            connection.request(method, path, body, {"content-type": kind} if body is not None else {})
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
             data = response.read()
         if response.status != 200:
@@ -184,15 +199,18 @@ def serve(folder: str | os.PathLike[str], *, port: int = 0, workers: int = 1, **
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=stream,
-            env={**os.environ, "MASSLIB_SERVING": settings.dumps()},
+            env={**os.environ, ENVIRONMENT: settings.dumps()},
             start_new_session=True,  # an interrupt of the notebook is not meant for it
         )
     end = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("{") and '"event":"ready"' in line and line.endswith("}"):
-                return Server(process, log, json.loads(line), settings.drain)
+                return Server(process, log, json.loads(line), settings)
         time.sleep(0.02)
     process.kill()
     process.wait()
-    raise RuntimeError(f"the service did not start: {log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
+    process.stdin.close()  # type: ignore[union-attr]
+    told = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+    log.unlink()
+    raise RuntimeError(f"the service did not start: {told}")

@@ -16,6 +16,7 @@ from masslib._util.messages import first_line
 from masslib._util.photos import Unsuitable
 from masslib.serving import metrics
 from masslib.serving.batching import Answer, busy
+from masslib.serving.loaded import SMALL_PIXELS
 from masslib.serving.messages import HTTPError, Request
 from masslib.serving.registry import Model, Registry, Version
 from masslib.serving.settings import Settings
@@ -23,8 +24,6 @@ from masslib.serving.settings import Settings
 if TYPE_CHECKING:
     from masslib.serving.recording import Recorder
 
-# A photo of so many pixels is decoded at once, a larger one in a thread.
-_SMALL = 256 * 256
 _DECODERS, _MOST_DECODING = 2, 32
 
 
@@ -131,7 +130,7 @@ class Service:
             raise HTTPError(415, f"model {loaded.name} takes no photos; send numbers to /v2/models/{loaded.name}/infer")
         loop, start = asyncio.get_running_loop(), time.perf_counter()
         try:
-            row = loaded.photo(data, _SMALL)
+            row = loaded.photo(data, SMALL_PIXELS)
             if row is None:
                 if self._decoding >= _MOST_DECODING:
                     raise busy("too many photos wait", 1)

@@ -9,6 +9,11 @@ from pathlib import Path
 
 from masslib._util.checks import check_counts
 
+ENVIRONMENT = "MASSLIB_SERVING"
+"""Variable in which a process gets the settings as JSON."""
+CHECK_SECONDS = 300
+"""That the check of a package may take."""
+
 # Preferred first: the same numbers as the model, then what loses little, then other runtimes.
 FILES = ("tflite", "tflite-float16", "tflite-int8", "tflite-dynamic", "onnx", "onnx-int8", "openvino", "openvino-int8")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from masslib.serving import logs, store
 from masslib.serving.processes import Checker, Worker
-from masslib.serving.settings import Settings, loads
+from masslib.serving.settings import ENVIRONMENT, Settings, loads
 
 _POLL = 0.25
 _IDLE_POLLS = 40
@@ -219,12 +219,27 @@ async def _on_end_of_input(event: asyncio.Event) -> None:
     event.task = asyncio.create_task(wait())  # type: ignore[attr-defined]
 
 
+def _prepare(record: str) -> None:
+    """Make the table before there are workers, which would all make it at once, or all die of what is wrong."""
+    from masslib._util import records  # SQLAlchemy is slow to import
+
+    engine = records.engine(record)
+    try:
+        records.create(engine)
+    finally:
+        engine.dispose()
+
+
 def run(settings: Settings) -> None:
     """Serve until told to end.
 
     Raises:
         OSError: If the address cannot be listened at.
+        ValueError: If the database for answers cannot be written.
+        ModuleNotFoundError: If its driver is not installed.
     """
+    if settings.record is not None:
+        _prepare(settings.record)
     with tempfile.TemporaryDirectory(prefix="masslib-serving-") as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
         drift = Path(shared) / "drift"
@@ -233,4 +248,4 @@ def run(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    run(loads(os.environ["MASSLIB_SERVING"]))
+    run(loads(os.environ[ENVIRONMENT]))

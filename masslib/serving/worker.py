@@ -23,13 +23,11 @@ from masslib.serving.http import Limits, Server
 from masslib.serving.registry import Registry
 from masslib.serving.service import Service
 
-SETTINGS = "MASSLIB_SERVING"
-"""Environment variable with the settings as JSON."""
 _LINE = 64 * 2**20
 
 
 async def _main(listening: int, control: int, shared: Path) -> None:
-    told = settings.loads(os.environ[SETTINGS])
+    told = settings.loads(os.environ[settings.ENVIRONMENT])
     recorder = None
     if told.record is not None:
         from masslib.serving.recording import Recorder  # SQLAlchemy is slow to import

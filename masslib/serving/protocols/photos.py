@@ -17,8 +17,7 @@ _TOP = 5
 async def classify(service: Service, request: Request) -> Response:
     """Labels with probabilities, best first, and what answered."""
     options = request.parameters()
-    unknown = set(options) - {"model", "version", "label", "top"}
-    if unknown:
+    if unknown := options.keys() - {"model", "version", "label", "top"}:
         raise HTTPError(400, f"unknown in the query: {', '.join(sorted(unknown))[:200]}")
     top = options.get("top", str(_TOP))
     if not top.isdecimal() or not top.isascii() or len(top) > 6 or int(top) < 1:
@@ -50,9 +49,10 @@ async def classify(service: Service, request: Request) -> Response:
 
 def _photo(request: Request) -> bytes:
     """The photo in the body."""
-    kind, options = parse_options_header(request.headers.get(b"content-type", b""))
+    told = request.headers.get(b"content-type", b"")
+    kind = told.partition(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
-        return _first_file(request.body, options.get(b"boundary", b""))
+        return _first_file(request.body, parse_options_header(told)[1].get(b"boundary", b""))
     if (
         kind
         and not kind.startswith(b"image/")
