@@ -1,4 +1,4 @@
-"""The book: Sphinx over the notebooks, as they are committed, and the guides. `make book` builds it without a network."""
+"""The book: Sphinx over the notebooks, as committed, and the guides. `make book` builds it without a network."""
 
 import re
 
@@ -10,7 +10,14 @@ from sphinx.writers.html5 import HTML5Translator
 project = "masslib"
 copyright = "the masslib authors"
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", "notebooks/*.ipynb", "notebooks/README.md", "README.md", "CONTRIBUTING.md", "data/README.md"]
+include_patterns = [
+    "docs/*.md",
+    "notebooks/*.ipynb",
+    "notebooks/README.md",
+    "README.md",
+    "CONTRIBUTING.md",
+    "data/README.md",
+]
 extensions = ["myst_nb", "sphinxcontrib.bibtex"]
 
 # Outputs are the committed ones. Progress bars are text there, so that no script for widgets has to be fetched.
