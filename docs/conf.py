@@ -31,6 +31,8 @@ bibtex_reference_style = "author_year"
 
 html_theme = "sphinx_book_theme"
 html_title = "masslib"
+html_favicon = "icon.svg"
+html_context = {"default_mode": "auto"}
 html_additional_pages = {"index": "front.html"}
 templates_path = ["templates"]
 html_theme_options = {
