@@ -22,10 +22,10 @@ export MASSLIB_DATA ?= $(abspath $(wildcard ../shared/datasets))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-all lab test test-slow test-all lint render docs bench clean
+.PHONY: help install run run-all lab test test-slow test-all test-browser lint render docs book bench clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 install: $(VENV)/.installed  ## create .venv with everything in it
 
@@ -53,6 +53,9 @@ test-all: test test-slow  ## both, and every variant
 	@$(PYTEST) --numprocesses=2 --dist=worksteal -m "not alone and exhaustive" tests
 	@$(PYTEST) -m "alone and exhaustive" tests
 
+test-browser: $(VENV)/.installed-book  ## the book and the page of the service in a Chromium, where one is installed
+	@$(PYTEST) -rs tests/test_book.py tests/test_serving_page.py
+
 lint: install
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m ruff format --quiet --check . || { echo "mend it with: $(VENV)/bin/ruff format ."; exit 1; }
@@ -62,6 +65,10 @@ render: install  ## execute the notebooks in place and write their index; NOTEBO
 
 docs: install  ## write docs/api.md from the docstrings
 	@$(PYTHON) tools/api_page.py
+
+# Every warning is an error: a link to nowhere, a citation without an entry, a page in no table of contents.
+book: $(VENV)/.installed-book  ## build the book from the notebooks, as committed, and docs/; open build/book/index.html
+	@$(PYTHON) -m sphinx -q -W --keep-going -c docs -d build/book-cache . build/book
 
 BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
 bench: $(VENV)/.installed-bench  ## run all of benchmarks/, or BENCHMARKS="overhead scaling"; fails at the end if a target was missed
@@ -91,4 +98,8 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	@$(PYTHON) tools/install.py bench onnx openvino int4
+	@touch $@
+
+$(VENV)/.installed-book: $(VENV)/.installed
+	@$(PYTHON) tools/install.py book
 	@touch $@
