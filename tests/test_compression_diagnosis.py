@@ -60,3 +60,16 @@ def test_a_model_without_weights_has_verdicts_too():
 def test_models_of_another_kind_are_refused():
     with pytest.raises(TypeError, match="expected a Keras 3 model, got builtins.str"):
         masslib.diagnose("model")
+
+
+@pytest.mark.slow
+def test_layers_that_tflite_has_no_operator_for_are_told_beforehand(tmp_path):
+    image = keras.Input((4, 4, 4, 2))
+    pooled = keras.layers.MaxPooling3D(2, name="pool")(keras.layers.Conv3D(3, 2, padding="same", name="conv")(image))
+    model = keras.Model(image, keras.layers.Dense(2, name="top")(keras.layers.Flatten(name="flat")(pooled)))
+    table = masslib.diagnose(model, tflite=True)
+    assert table.index[~table["converts"]].to_list() == ["pool"]
+    assert "tflite: TFLite has no operator for MaxPool3D" in table.loc["pool", "why_not"]
+    with pytest.raises(ValueError, match=r"MaxPool3D \(layer 'pool'\)"):
+        masslib.export.tflite(model, tmp_path / "model.tflite")
+    assert masslib.diagnose(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), tflite=True)["converts"].all()

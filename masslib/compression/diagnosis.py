@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from masslib import export
+from masslib._util.messages import first_line
 from masslib.bridge.conversion import UnsupportedLayers, to_tf_keras
 from masslib.bridge.translate import CustomLayers
 from masslib.compression.tfmot import support
+from masslib.export.inference import MissingOperatorsError
 from masslib.graph.checks import check_model
 from masslib.graph.nodes import named_nodes
 from masslib.graph.unfolding import unfolded
@@ -24,7 +29,11 @@ _TECHNIQUES = {
 
 
 def diagnose(
-    model: keras.Model, *, custom_layers: CustomLayers | None = None, min_share: float = support.MIN_SHARE
+    model: keras.Model,
+    *,
+    custom_layers: CustomLayers | None = None,
+    min_share: float = support.MIN_SHARE,
+    tflite: bool = False,
 ) -> pd.DataFrame:
     """Tell for every layer whether it can be bridged, pruned, clustered, quantized and factorized, and why not.
 
@@ -34,13 +43,15 @@ def diagnose(
         model: A built Sequential or functional Keras 3 model. It is not changed, nor trained.
         custom_layers: As in `compress`.
         min_share: As in `Prune`, `Cluster` and `LowRank`.
+        tflite: Whether to try, too, whether the model can be written as a TFLite file, which takes a few seconds:
+            better now than after hours of `QuantizeAware`.
 
     Returns:
         One row per layer, or operation between layers, indexed by its name (`outer/inner` inside of nested models).
         Columns: `type`; `weights` (a count) and `share` (a fraction of the model's); `bridges`, `prunes`,
         `clusters`, `quantizes`, `factorizes` (booleans); `why_not` (text). A layer that does not bridge keeps the
         whole model from TFMOT; a layer that does not quantize stays in float under `QuantizeAware`; `LowRank` works
-        without the bridge.
+        without the bridge. With `tflite=True` also `converts`, False for layers that TFLite has no operator for.
 
     Raises:
         TypeError: If `model` is not a Keras 3 model whose graph can be read.
@@ -56,6 +67,7 @@ def diagnose(
     import pandas as pd
 
     check_model(model)
+    obstacles = _obstacles(model) if tflite else {}
     model = unfolded(model, tuple(custom_layers or ()))
     try:
         twin = to_tf_keras(model, custom_layers)
@@ -73,7 +85,35 @@ def diagnose(
         # What only tells Keras 3 a shape has no twin.
         if type(layer).__name__ != "InputLayer" and name in reasons["quantize"]
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return _with_files(table, obstacles) if tflite else table
+
+
+def _obstacles(model: keras.Model) -> dict[str, str]:
+    """Name of a layer, "" for no layer in particular -> why a TFLite file cannot be written."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            export.tflite(model, Path(folder) / "model.tflite", batch_size=1)
+        except MissingOperatorsError as error:
+            found: dict[str, list[str]] = {}
+            for operator, layer in error.layers.items():
+                found.setdefault(layer or "", []).append(operator)
+            return {layer: f"TFLite has no operator for {', '.join(names)}" for layer, names in found.items()}
+        except ValueError as error:
+            return {"": first_line(error)}
+    return {}
+
+
+def _with_files(table: pd.DataFrame, obstacles: dict[str, str]) -> pd.DataFrame:
+    """Add to a table which layers cannot be written as TFLite."""
+    table.insert(table.columns.get_loc("why_not"), "converts", True)
+    for layer, reason in obstacles.items():
+        # A layer that is seen as those inside of it has a row for each; one that has none is told of in all.
+        named = [row for row in table.index if layer and f"{row}/".startswith(f"{layer}/")] or list(table.index)
+        table.loc[named, "converts"] = False
+        before = table.loc[named, "why_not"]
+        table.loc[named, "why_not"] = before.where(before == "", before + "; ") + f"tflite: {reason}"
+    return table
 
 
 def _row(name: str, layer: keras.layers.Layer, total: int, reasons: dict[str, dict[str, str]]) -> dict:

@@ -35,8 +35,9 @@ width 8 to 16 and two blocks, with 24 rows: whether a room takes them is what is
 
 `one row`: TFLite can hold the network for a fixed number of rows only, and the error of the first try says
 `pass batch_size=1`. `nothing to prune`: `diagnose` says so of every layer. `told`: refused before any file appears, in
-the words below the table. GANs and other networks of several parts are trained whole; what is compressed and exported
-is the part that is deployed.
+the words below the table; `diagnose(model, tflite=True)` names the layers that TFLite has no operator for before
+anything is trained. GANs and other networks of several parts are trained whole; what is compressed and exported is the
+part that is deployed.
 """
 
 
