@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import masslib
-from masslib import Cluster, Prune, QuantizeAware
+from masslib import Cluster, Distill, Prune, QuantizeAware
 from masslib.data import from_arrays
 
 pytestmark = pytest.mark.slow
@@ -49,13 +49,25 @@ def test_it_trains_as_keras_does(weights):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_rows_of_no_weight_do_not_count():
+def _student():
+    keras.utils.set_random_seed(1)
+    words, age = keras.Input((6,), dtype="int32", name="words"), keras.Input((1,), name="age")
+    x = layers.Concatenate()([layers.Flatten()(layers.Embedding(20, 2)(words)), age])
+    outputs = {"kind": layers.Dense(3, "softmax", name="kind")(x), "time": layers.Dense(1, name="time")(x)}
+    return keras.Model({"words": words, "age": age}, outputs)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[Prune(0.5, min_share=0), QuantizeAware()], [Distill(_student, alpha=0.5)]],
+    ids=["pruned and aware", "distilled"],
+)
+def test_rows_of_no_weight_do_not_count(steps):
     half = {name: (np.arange(ROWS) < ROWS // 2).astype("float32") for name in Y}
     wrong = {
         "kind": np.where(half["kind"] > 0, Y["kind"], 0),
         "time": np.where(half["time"][:, None] > 0, Y["time"], 99),
     }
-    steps = [Prune(0.5, min_share=0), QuantizeAware()]
     found = [
         masslib.compress(_model(), steps, from_arrays(X, y, sample_weight=half), batch_size=32, verbose=False)
         for y in (Y, wrong)

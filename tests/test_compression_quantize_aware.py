@@ -84,6 +84,13 @@ ON_WORDS = {
     "half of an embedding": lambda x: _pooled(layers.Dense(4)(ops.split(_embedded(x), 2, axis=-1)[1])),
     "states": _states,
     "shared dense": lambda x: _shared(layers.Dense(8), _embedded(x)),
+    "group norm": lambda x: _pooled(layers.Dense(4)(layers.GroupNormalization(2)(layers.Dense(4)(_embedded(x))))),
+    "rms norm": lambda x: _pooled(layers.Dense(4)(layers.RMSNormalization()(layers.Dense(4)(_embedded(x))))),
+    "einsum dense": lambda x: _pooled(layers.EinsumDense("abc,cd->abd", (None, 4))(_embedded(x))),
+    "attention in groups": lambda x: _pooled((lambda e: layers.GroupQueryAttention(4, 4, 2)(e, e))(_embedded(x))),
+    "lstm": lambda x: layers.LSTM(4, unroll=True)(layers.Dense(4)(_embedded(x))),
+    "gru": lambda x: layers.GRU(4, unroll=True)(layers.Dense(4)(_embedded(x))),
+    "bidirectional": lambda x: layers.Bidirectional(layers.LSTM(4, unroll=True))(layers.Dense(4)(_embedded(x))),
     "nested": _nested,
 }
 ON_PIXELS = {
