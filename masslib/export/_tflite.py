@@ -146,6 +146,8 @@ def _planned(model: Any, example_inputs: Any, sparse: bool) -> _Plan:
         preflight.check_sparse(sparse, precisions[name])
         aware.append(learned)
         if not learned and precision in _CALIBRATED:
+            if isinstance(network, keras.Model):
+                preflight.check_calibration(network, f"Quantize({precision!r})")
             calibration[name] = rows.calibration(rows_kept, endpoint)
         examples[name] = rows.examples(given[name], endpoint) or calibration.get(name)
     if len(set(precisions.values())) > 1 or len(set(aware)) > 1:

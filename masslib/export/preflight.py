@@ -122,3 +122,25 @@ def _check_wrapper(name: str, kind: str) -> None:
         )
     if kind == "QuantizeAnnotate":
         raise ValueError(f"layer {name!r} is annotated for quantization only; call tfmot's quantize_apply and train it")
+
+
+def check_calibration(model: keras.Model, told: str) -> None:
+    """Refuse what TensorFlow cannot calibrate: the loop of a recurrent layer crashes the process.
+
+    Raises:
+        ValueError: If a layer loops over its steps.
+    """
+    loops = [name for name, layer in named_layers(model).items() if _loops(layer)]
+    if loops:
+        raise ValueError(
+            f"{told}: TensorFlow cannot calibrate the loops of the recurrent layers {', '.join(loops)}; use "
+            "Quantize('dynamic') or 'float16', or make the layers with unroll=True"
+        )
+
+
+def _loops(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.Bidirectional):
+        return _loops(layer.forward_layer) or _loops(layer.backward_layer)
+    if isinstance(layer, keras.layers.Wrapper):
+        return _loops(layer.layer)
+    return isinstance(layer, keras.layers.RNN) and not layer.unroll

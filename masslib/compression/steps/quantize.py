@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
 from masslib.compression.step import Step
-from masslib.graph.nodes import named_layers
+from masslib.export.preflight import check_calibration
 
 _PRECISIONS = ("dynamic", "float16", "int8", "int16x8", "int4")
 
@@ -60,17 +59,5 @@ class Quantize(Step):
         Raises:
             ValueError: If the precision needs calibration and a layer loops over its steps.
         """
-        loops = [name for name, layer in named_layers(model).items() if _loops(layer)] if self.calibrates else []
-        if loops:
-            raise ValueError(
-                f"{self!r}: TensorFlow cannot calibrate the loops of the recurrent layers {', '.join(loops)}; use "
-                "Quantize('dynamic') or 'float16', or make the layers with unroll=True"
-            )
-
-
-def _loops(layer: Any) -> bool:
-    if isinstance(layer, keras.layers.Bidirectional):
-        return _loops(layer.forward_layer) or _loops(layer.backward_layer)
-    if isinstance(layer, keras.layers.Wrapper):
-        return _loops(layer.layer)
-    return isinstance(layer, keras.layers.RNN) and not layer.unroll
+        if self.calibrates:
+            check_calibration(model, repr(self))
