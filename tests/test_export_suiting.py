@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from masslib import export
+from masslib import Compressed, Quantize, export
 from masslib.export import _tflite
 
 L = keras.layers
@@ -155,3 +155,13 @@ def test_rows_of_the_user_check_the_file(tmp_path):
         export.saved_model(model, tmp_path / "n", example_inputs=[[0, 0]])
     with pytest.raises(ValueError, match=r"the example_inputs have shape \(1, 3\); the model takes \(n, \*\(2,\)\)"):
         export.saved_model(model, tmp_path / "n", example_inputs=[[0, 0, 0]])
+
+
+def test_loops_that_would_end_the_process_are_refused_whoever_made_the_result(tmp_path):
+    """`compress` refuses the step; a result may also be made by hand."""
+    model = keras.Sequential([keras.Input((6, 3)), keras.layers.LSTM(4, name="lstm")])
+    rows = np.zeros((8, 6, 3), "float32")
+    small = Compressed(model, (Quantize("int8"),), {}, "int8", rows)
+    with pytest.raises(ValueError, match=r"cannot calibrate the loops of the recurrent layers lstm; use"):
+        export.tflite(small, tmp_path / "model.tflite", batch_size=1)
+    assert not any(tmp_path.iterdir())

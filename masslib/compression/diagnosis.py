@@ -43,8 +43,8 @@ def diagnose(
         model: A built Sequential or functional Keras 3 model. It is not changed, nor trained.
         custom_layers: As in `compress`.
         min_share: As in `Prune`, `Cluster` and `LowRank`.
-        tflite: Whether to try, too, whether the model can be written as a TFLite file, which takes a few seconds:
-            better now than after hours of `QuantizeAware`.
+        tflite: Whether to try, too, whether the model can be written as a float32 TFLite file for one row at a time,
+            which takes a few seconds: better now than after hours of `QuantizeAware`.
 
     Returns:
         One row per layer, or operation between layers, indexed by its name (`outer/inner` inside of nested models).

@@ -41,14 +41,12 @@ class SharedMemoryAllReduce:
 
     def __init__(self, slots: np.ndarray, rank: int, others: dict[int, tuple[socket.socket, int]]):
         self._slots, self._rank, self._others = slots, rank, others
-        self._nbytes = slots.shape[1]
         self._turn = 0
 
     def fits(self, tensors: Sequence[tf.Tensor]) -> bool:
         """Whether there is room for tensors."""
-        return (
-            bytes_of((tensor.shape.num_elements(), tensor.dtype.as_numpy_dtype) for tensor in tensors) <= self._nbytes
-        )
+        needed = bytes_of((tensor.shape.num_elements(), tensor.dtype.as_numpy_dtype) for tensor in tensors)
+        return needed <= self._slots.shape[1]
 
     def sum(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """Return the sums, flat, of the arrays that the workers pass, all of the same sizes and dtypes. Collective.
