@@ -1,0 +1,147 @@
+"""Several models answer as one: exactly their combination, in one file, in a package, and with names in every error."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+import masslib
+from masslib import Ensemble, export, models
+
+
+def _net(digits, seed, epochs=2, hidden=(24,)):
+    model = models.mlp(digits.input_shape, 10, hidden=hidden, seed=seed)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    masslib.fit(model, digits.train, batch_size=32, epochs=epochs, seed=seed, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def nets(digits):
+    return [_net(digits, seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def forest(digits):
+    x, y = digits.train[:]
+    return RandomForestClassifier(20, random_state=0).fit(x.reshape(len(x), -1), y)
+
+
+def test_the_mean_is_the_mean_of_all_kinds_of_members(nets, forest, digits, tmp_path):
+    path = export.tflite(nets[1], tmp_path / "second.tflite")
+    x, y = digits.test[:]
+    committee = Ensemble({"net": nets[0], "file": path, "forest": forest}, weights={"net": 2, "file": 1, "forest": 1})
+    expected = (
+        nets[0].predict(x, verbose=0) / 2
+        + nets[1].predict(x, verbose=0) / 4
+        + forest.predict_proba(x.reshape(len(x), -1)) / 4
+    )
+    np.testing.assert_allclose(committee.predict(x), expected, atol=1e-6)
+    found = masslib.evaluate(committee, digits.test)
+    assert found.task == "multiclass" and found.accuracy == np.mean(expected.argmax(1) == y)
+    votes = Ensemble([nets[0], nets[1], forest], how="vote").predict(x)
+    assert set(np.unique(votes.round(4))) <= {0, np.float32(0.3333), np.float32(0.6667), 1}
+    np.testing.assert_allclose(votes.sum(1), 1, rtol=1e-6)
+
+
+def test_convex_weights_are_best_on_the_rows_that_they_learn_from(nets, digits):
+    useless = models.mlp(digits.input_shape, 10, seed=9)
+    committee = Ensemble([*nets, useless]).fit(digits.valid)
+    x, y = digits.valid[:]
+
+    def loss(weights):
+        answers = np.array(list(committee.answers(x).values()))
+        return -np.log(np.tensordot(weights, answers, 1)[np.arange(len(y)), y]).mean()
+
+    least = loss(committee.weights)
+    rng = np.random.default_rng(0)
+    assert all(least <= loss(rng.dirichlet(np.ones(4))) for _ in range(200))
+    assert committee.weights[3] < 0.02 and committee.weights.sum() == pytest.approx(1)
+    votes = Ensemble([*nets, useless], how="vote").fit(digits.valid).weights
+    assert votes[3] < votes[:3].min() / 3
+
+
+def test_quantities_have_the_weights_of_least_squares():
+    class Off:
+        def __init__(self, by):
+            self.by = by
+
+        def predict(self, x):
+            return x + self.by
+
+    x = np.linspace(0, 9, 50)[:, None]
+    committee = Ensemble([Off(1.0), Off(-3.0)]).fit((x, x))
+    np.testing.assert_allclose(committee.weights, [0.75, 0.25], atol=1e-4)
+    np.testing.assert_allclose(committee.predict(x), x, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["mean", *(pytest.param(it, marks=pytest.mark.slow) for it in ("vote", "stack"))])
+def test_networks_become_one_file_that_answers_the_same(how, nets, digits, tmp_path):
+    committee = Ensemble(nets, how=how).fit(digits.valid)
+    path = export.tflite(committee, tmp_path / "all.tflite", batch_size="auto")
+    x = digits.test[:64][0]
+    np.testing.assert_allclose(export.load(path).predict(x), committee.predict(x), atol=1e-5)
+    assert committee.model.loss == "sparse_categorical_crossentropy"
+    assert committee.model.count_params() >= 3 * nets[0].count_params()
+
+
+def test_two_columns_and_one_are_of_the_same_classes(digits):
+    x, y = digits.train[:]
+    binary = LogisticRegression(max_iter=50).fit(x.reshape(len(x), -1), y > 4)
+    one = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(1, "sigmoid")])
+    answer = Ensemble([binary, one]).predict(x[:7])
+    expected = (binary.predict_proba(x[:7].reshape(7, -1))[:, 1:] + one.predict(x[:7], verbose=0)) / 2
+    np.testing.assert_allclose(answer, expected, atol=1e-6)
+
+
+def test_a_stack_has_to_learn_and_then_beats_a_useless_member(nets, digits):
+    stack = Ensemble([*nets[:2], models.mlp(digits.input_shape, 10, seed=9)], how="stack")
+    with pytest.raises(ValueError, match="a stack has to learn first"):
+        stack.predict(digits.test[:2][0])
+    found = masslib.evaluate(stack.fit(digits.valid), digits.test).accuracy
+    assert found >= max(masslib.evaluate(net, digits.test).accuracy for net in nets[:2]) - 0.02
+
+
+class Broken:
+    def predict(self, x):
+        raise RuntimeError("out of tea")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda n, d: Ensemble(n[:1]), ValueError, "at least two members, got 1"),
+        (lambda n, d: Ensemble([n[0], "gone.tflite"]), FileNotFoundError, "member 'gone': gone.tflite does not exist"),
+        (lambda n, d: Ensemble([*n[:2], 7]), TypeError, "member 'int' is a int, which does not tell probabilities"),
+        (lambda n, d: Ensemble({"a": n[0], "b": LogisticRegression()}), ValueError, "'b' .* is not trained; fit it"),
+        (
+            lambda n, d: Ensemble({"a": n[0], "svm": LinearSVC().fit([[0], [1]], [0, 1])}),
+            TypeError,
+            "member 'svm' is a LinearSVC, which does not tell probabilities",
+        ),
+        (lambda n, d: Ensemble(n, how="best"), ValueError, "how='best': expected one of 'mean', 'vote', 'stack'"),
+        (lambda n, d: Ensemble(n, weights=[1, 2]), ValueError, "expected 3 numbers from 0"),
+        (lambda n, d: Ensemble(n, weights=[1, 2, -1]), ValueError, "expected 3 numbers from 0"),
+        (lambda n, d: Ensemble({"a": n[0], "b": Broken()}).predict(d), ValueError, "'b' .Broken. cannot answer: .*tea"),
+        (
+            lambda n, d: Ensemble({"a": n[0], "b": _logits()}).predict(d),
+            ValueError,
+            "the members 'b' do not answer probabilities of classes, as the others do",
+        ),
+        (
+            lambda n, d: export.tflite(Ensemble({"a": n[0], "b": Broken()}), "x.tflite"),
+            ValueError,
+            "member 'b' .Broken. is no Keras network .* masslib.package",
+        ),
+    ],
+)
+def test_a_member_that_fails_or_is_missing_is_named(make, error, words, nets, digits):
+    with pytest.raises(error, match=words):
+        make(nets, digits.test[:4][0])
+
+
+def _logits():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
