@@ -145,3 +145,66 @@ def test_a_member_that_fails_or_is_missing_is_named(make, error, words, nets, di
 def _logits():
     keras.utils.set_random_seed(0)
     return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+
+
+def test_a_student_learns_from_a_committee_without_labels(nets, forest, digits):
+    committee = Ensemble([*nets, forest])
+    x, _ = digits.train[:]
+    student = models.mlp(digits.input_shape, 10, hidden=(24,), seed=5)
+    step = masslib.Distill(student, teacher=committee, alpha=1, temperature=1, epochs=10)
+    small = masslib.compress(nets[0], step, masslib.data.from_arrays(x), batch_size=32, verbose=False)
+    images, labels = digits.test[:]
+    answers = small.model.predict(images, verbose=0).argmax(1)
+    assert np.mean(answers == committee.predict(images).argmax(1)) > 0.9
+    assert np.mean(answers == labels) > 0.85
+    assert "teacher=Ensemble(mean of mlp, mlp 2, mlp 3, randomforestclassifier)" in repr(small.steps[0])
+    with pytest.raises(ValueError, match="the data have no labels; pass alpha=1"):
+        masslib.compress(
+            nets[0], masslib.Distill(teacher=committee), masslib.data.from_arrays(x), batch_size=32, verbose=False
+        )
+
+
+@pytest.mark.slow
+def test_the_model_itself_goes_on_learning_and_the_recipe_is_kept(nets, digits, tmp_path):
+    path = export.tflite(nets[1], tmp_path / "teacher.tflite")
+    small = masslib.compress(nets[0], masslib.Distill(teacher=path), digits.train, batch_size=32, verbose=False)
+    assert small.model.count_params() == nets[0].count_params()
+    small.save(tmp_path / "kept")
+    (step,) = masslib.Compressed.load(tmp_path / "kept").steps
+    assert step.student is None and step.teacher == str(path)
+    for wrong, words in (({"teacher": 7}, "expected something with predict"), ({}, "student=None")):
+        with pytest.raises(ValueError, match=words):
+            masslib.Distill(**wrong)
+
+
+@pytest.mark.slow
+def test_files_of_three_formats_and_a_forest_are_packaged_and_served(nets, forest, digits, tmp_path):
+    pytest.importorskip("skl2onnx", reason="needs the extra estimators")
+    paths = [export.tflite(nets[0], tmp_path / "a.tflite"), export.packed(nets[1], tmp_path / "b.packed")]
+    nets[2].save(tmp_path / "c.keras")
+    committee = Ensemble([*paths, tmp_path / "c.keras", forest], weights=[3, 2, 2, 1])
+    folder = masslib.package(committee, tmp_path / "models" / "committee" / "1", digits, verbose=False)
+    kinds = sorted(it.name for it in folder.iterdir() if it.name[0].isdigit())
+    assert [name.rpartition(".")[2] for name in kinds] == ["tflite", "packed", "tflite", "onnx"]
+    assert masslib.verify(folder)["answers"].tolist() == ["as when it was packaged"]
+    x = digits.test[:40][0]
+    np.testing.assert_allclose(export.load(folder / "model.ensemble").predict(x), committee.predict(x), atol=1e-4)
+    with masslib.serve(tmp_path / "models", workers=1, port=0) as server:
+        answers = server.predict("committee", x[:5])
+    np.testing.assert_allclose(answers, committee.predict(x[:5]), atol=1e-4)
+    (folder / kinds[1]).unlink()
+    with pytest.raises(ValueError, match="member 'b' of .*1_b.packed is missing"):
+        export.load(folder / "model.ensemble")
+
+
+@pytest.mark.slow
+def test_a_package_of_networks_needs_no_extra(nets, digits, tmp_path):
+    committee = Ensemble(nets).fit(digits.valid)
+    formats = ["ensemble", "tflite"]
+    folder = masslib.package(committee, tmp_path / "it", digits, formats=formats, verbose=False)
+    x = digits.test[:40][0]
+    for file in ("model.ensemble", "float32.tflite"):
+        np.testing.assert_allclose(export.load(folder / file).predict(x), committee.predict(x), atol=1e-4)
+    assert "A mean of mlp (`Sequential`)" in (folder / "MODEL_CARD.md").read_text()
+    with pytest.raises(ValueError, match=r"\['keras'\] of an Ensemble; expected \['ensemble', 'tflite', 'packed'\]"):
+        masslib.package(committee, tmp_path / "no", digits, formats=["keras"], verbose=False)

@@ -64,9 +64,7 @@ class Member:
         options = {"batch_size": batch_size, "verbose": 0}
         shape = getattr(self.model, "input_shape", None)
         shape = shape[1:] if hasattr(self.model, "fit") and isinstance(shape, tuple) else shape
-        return self.model.predict(
-            suited(x, shape), **{name: value for name, value in options.items() if name in known}
-        )
+        return self.model.predict(suited(x, shape), **{name: value for name, value in options.items() if name in known})
 
 
 def members_of(models: Sequence[Any] | Mapping[str, Any]) -> list[Member]:

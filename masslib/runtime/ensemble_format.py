@@ -40,9 +40,7 @@ class Members:
         inputs = {name: Tensor((None, *tensor.shape[1:]), tensor.dtype) for name, tensor in lead.inputs.items()}
         widths = [next(iter(member.outputs.values())).shape[-1] for member in self._members.values()]
         width = 1 if 1 in widths else next((size for size in widths if size), None)
-        self.signatures = {
-            DEFAULT: signature(inputs, {"output_0": Tensor((None, width), np.dtype("float32"))}, path)
-        }
+        self.signatures = {DEFAULT: signature(inputs, {"output_0": Tensor((None, width), np.dtype("float32"))}, path)}
 
     def run(self, name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         x = next(iter(arrays.values())) if len(arrays) == 1 else arrays

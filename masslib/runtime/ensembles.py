@@ -123,9 +123,7 @@ def write(path: Path, rule: Rule, members: Mapping[str, str]) -> None:
         rule: How they are combined.
         members: Name -> file.
     """
-    found = [
-        {"name": name, "file": file, "sha256": _checksum(path.parent / file)} for name, file in members.items()
-    ]
+    found = [{"name": name, "file": file, "sha256": _checksum(path.parent / file)} for name, file in members.items()]
     manifest.write_sealed(path, {"format": _FORMAT, **rule.told(), "members": found})
 
 
