@@ -60,7 +60,8 @@ class Decoder:
                 raise Unsuitable(f"animated: {image.n_frames} frames")
             image.draft(None, (2 * max(self.image_size),) * 2)
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            if image.info:  # where an orientation would stand
+                ImageOps.exif_transpose(image, in_place=True)
             return self._fit(_plain(image, self.channels))
 
     def _fit(self, image: Image.Image) -> np.ndarray:
