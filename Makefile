@@ -53,8 +53,8 @@ test-all: test test-slow  ## both, and every variant
 	@$(PYTEST) --numprocesses=2 --dist=worksteal -m "not alone and exhaustive" tests
 	@$(PYTEST) -m "alone and exhaustive" tests
 
-test-browser: $(VENV)/.installed-book  ## the book and the page of the service in a Chromium, where one is installed
-	@$(PYTEST) -rs tests/test_book.py tests/test_serving_page.py
+test-browser: $(VENV)/.installed-book  ## the book, JupyterLab and the page of the service in a Chromium, where one is installed
+	@$(PYTEST) -rs tests/test_book.py tests/test_jupyterlab.py tests/test_serving_page.py
 
 lint: install
 	@$(PYTHON) -m ruff check --quiet .
