@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.alone,
-    pytest.mark.slow,
+    pytest.mark.exhaustive,  # two and a half minutes; `make test-browser` runs it, too
     pytest.mark.skipif(importlib.util.find_spec("jupyterlab") is None, reason="JupyterLab is not installed"),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
