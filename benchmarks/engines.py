@@ -75,11 +75,11 @@ def helpers() -> Any:
 def installed() -> dict[str, Callable]:
     """The engines that are there."""
     found: dict[str, Callable] = {"processes": processes}
-    for name, start in {"Spark": spark, "Ray": ray}.items():
-        if importlib.util.find_spec("py" * (name == "Spark") + name.lower()):
+    for name, module, start in (("Spark", "pyspark", spark), ("Ray", "ray", ray)):
+        if importlib.util.find_spec(module):
             found[name] = start
         else:
-            print(f"{name} is left out: {command('pyspark' if name == 'Spark' else 'ray')}")
+            print(f"{name} is left out: {command(module)}")
     return found
 
 

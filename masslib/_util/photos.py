@@ -60,8 +60,7 @@ class Decoder:
                 raise Unsuitable(f"animated: {image.n_frames} frames")
             image.draft(None, (2 * max(self.image_size),) * 2)
             image.load()
-            if image.info:  # where an orientation would stand
-                ImageOps.exif_transpose(image, in_place=True)
+            ImageOps.exif_transpose(image, in_place=True)
             return self._fit(_plain(image, self.channels))
 
     def _fit(self, image: Image.Image) -> np.ndarray:

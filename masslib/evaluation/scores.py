@@ -120,16 +120,8 @@ def evaluate(
         for name, y in piece.y.items():
             if name not in judges:
                 one = task if isinstance(task, str) else task.get(name, "auto")
-                asked, shape, alone = _asked(one, model, source, piece, name, ignore_class, int(k))
-                judges[name] = (
-                    asked.judge(shape, alone=alone),
-                    Sliced(
-                        parts,
-                        lambda rows, asked=asked, shape=shape, alone=alone: replace(asked, rows=rows).judge(
-                            shape, alone=alone
-                        ),
-                    ),
-                )
+                make = _judge_maker(one, model, source, piece, name, ignore_class, int(k))
+                judges[name] = make(source.rows), Sliced(parts, make)
             check_labels(y)
             rest = piece.outputs[name], y, piece.weights.get(name), _some_users(groups, users, piece)
             judge, sliced = judges[name]
@@ -139,15 +131,15 @@ def evaluate(
     return found[""] if list(found) == [""] else Evaluations(found)
 
 
-def _asked(
+def _judge_maker(
     task: str, model: Any, source: Source, piece: Piece, name: str, ignore: int | None, k: int
-) -> tuple[_Asked, tuple[int, ...], bool]:
-    """What the figures of one output depend on, its shape, and whether it is the only one."""
+) -> Callable[[int], Any]:
+    """Number of rows -> what adds up so many rows of one output."""
     several, shape = list(piece.outputs), piece.outputs[name].shape
     classes = class_names(source.classes, piece).get(name)
     about = About(task, model, name, several, shape, classes is not None, ignore)
     task = pick_task(about, lambda: np.asarray(piece.by_name("y", source.labels())[name]))
-    return _Asked(task, source.rows, classes, ignore, k), shape, len(several) == 1
+    return lambda rows: _Asked(task, rows, classes, ignore, k).judge(shape, alone=len(several) == 1)
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ class _GradientTap:
 
 
 def _dense(gradient: Any, variable: keras.Variable) -> tf.Tensor:
-    """The gradient as a tensor of the shape of its variable, which those of embeddings do not always know."""
+    """The gradient as a tensor of the shape of its variable, which that of `Dense` on sequences does not know."""
     dense = tf.convert_to_tensor(gradient)
     dense.set_shape(variable.shape)
     return dense
