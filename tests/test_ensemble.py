@@ -1,14 +1,21 @@
 """Several models answer as one: exactly their combination, in one file, in a package, and with names in every error."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import LinearSVC
 
 import masslib
 from masslib import Ensemble, export, models
+from masslib.export._estimators import estimator
+from masslib.runtime import ensembles
 
 
 def _net(digits, seed, epochs=2, hidden=(24,)):
@@ -51,8 +58,9 @@ def test_convex_weights_are_best_on_the_rows_that_they_learn_from(nets, digits):
     committee = Ensemble([*nets, useless]).fit(digits.valid)
     x, y = digits.valid[:]
 
+    answers = np.array(list(committee.answers(x).values()))
+
     def loss(weights):
-        answers = np.array(list(committee.answers(x).values()))
         return -np.log(np.tensordot(weights, answers, 1)[np.arange(len(y)), y]).mean()
 
     least = loss(committee.weights)
@@ -147,6 +155,7 @@ def _logits():
     return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_committee_without_labels(nets, forest, digits):
     committee = Ensemble([*nets, forest])
     x, _ = digits.train[:]
@@ -178,23 +187,117 @@ def test_the_model_itself_goes_on_learning_and_the_recipe_is_kept(nets, digits, 
 
 
 @pytest.mark.slow
-def test_files_of_three_formats_and_a_forest_are_packaged_and_served(nets, forest, digits, tmp_path):
+def test_of_equal_probabilities_the_file_votes_for_the_first_as_the_ensemble(digits, tmp_path):
+    keras.utils.set_random_seed(0)
+    flat = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+    flat.set_weights([np.zeros_like(it) for it in flat.get_weights()])
+    committee = Ensemble([flat, models.mlp(digits.input_shape, 10, seed=1)], weights=[3, 1], how="vote")
+    x = digits.test[:16][0]
+    answers = export.load(export.tflite(committee, tmp_path / "vote.tflite", batch_size="auto")).predict(x)
+    np.testing.assert_allclose(answers, committee.predict(x), atol=1e-6)
+    assert (answers[:, 0] >= 0.75).all()
+
+
+@pytest.fixture(scope="module")
+def mixed(nets, forest, digits, tmp_path_factory):
+    """Files of three formats and a forest, packaged as version 1 of `committee`."""
     pytest.importorskip("skl2onnx", reason="needs the extra estimators")
-    paths = [export.tflite(nets[0], tmp_path / "a.tflite"), export.packed(nets[1], tmp_path / "b.packed")]
-    nets[2].save(tmp_path / "c.keras")
-    committee = Ensemble([*paths, tmp_path / "c.keras", forest], weights=[3, 2, 2, 1])
-    folder = masslib.package(committee, tmp_path / "models" / "committee" / "1", digits, verbose=False)
+    folder = tmp_path_factory.mktemp("mixed")
+    nets[2].save(folder / "c.keras")
+    files = [export.tflite(nets[0], folder / "a.tflite"), export.packed(nets[1], folder / "b.packed")]
+    committee = Ensemble([*files, folder / "c.keras", forest], weights=[3, 2, 2, 1])
+    return committee, masslib.package(committee, folder / "models" / "committee" / "1", digits, verbose=False)
+
+
+@pytest.mark.slow
+def test_files_of_three_formats_and_a_forest_are_packaged(mixed, digits):
+    committee, folder = mixed
     kinds = sorted(it.name for it in folder.iterdir() if it.name[0].isdigit())
-    assert [name.rpartition(".")[2] for name in kinds] == ["tflite", "packed", "tflite", "onnx"]
+    assert kinds == ["0_a.tflite", "1_b.packed", "2_c.tflite", "3_randomforestclassifier.onnx"]
     assert masslib.verify(folder)["answers"].tolist() == ["as when it was packaged"]
     x = digits.test[:40][0]
-    np.testing.assert_allclose(export.load(folder / "model.ensemble").predict(x), committee.predict(x), atol=1e-4)
-    with masslib.serve(tmp_path / "models", workers=1, port=0) as server:
-        answers = server.predict("committee", x[:5])
-    np.testing.assert_allclose(answers, committee.predict(x[:5]), atol=1e-4)
-    (folder / kinds[1]).unlink()
-    with pytest.raises(ValueError, match="member 'b' of .*1_b.packed is missing"):
-        export.load(folder / "model.ensemble")
+    predictor = export.load(folder / "model.ensemble")
+    assert predictor.output_shape == (10,)
+    np.testing.assert_allclose(predictor.predict(x), committee.predict(x), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_mixed_ensemble_is_served_and_a_version_that_misses_a_member_is_refused(mixed, digits, tmp_path):
+    committee, folder = mixed
+    x = digits.test[:40][0]
+    root = tmp_path / "models"
+    shutil.copytree(folder, root / "committee" / "1")
+    with masslib.serve(root) as server:
+        for rows in (x, x[:1]):
+            np.testing.assert_allclose(server.predict(rows, "committee"), committee.predict(rows), atol=1e-4)
+        shutil.copytree(folder, tmp_path / "2")
+        (tmp_path / "2" / "1_b.packed").unlink()
+        (tmp_path / "2").rename(root / "committee" / "2")
+        with pytest.raises(ValueError, match=r"committee 2 was refused: .*1_b.packed is missing"):
+            server.wait("committee", 2)
+        np.testing.assert_allclose(server.predict(x, "committee"), committee.predict(x), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_file_names_the_member_that_is_missing_changed_or_fails(mixed, digits, tmp_path):
+    _, folder = mixed
+
+    def loaded(file, data):
+        shutil.copytree(folder, tmp_path / file)
+        path = tmp_path / file / file
+        path.unlink() if data is None else path.write_bytes(data)
+        return export.load(tmp_path / file / "model.ensemble")
+
+    for file, data, words in (
+        ("1_b.packed", None, "member 'b' of .*1_b.packed is missing"),
+        ("0_a.tflite", b"nothing", "member 'a' of .*0_a.tflite was changed"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            loaded(file, data)
+
+
+@pytest.mark.slow
+def test_a_member_that_fails_in_a_file_is_named(nets, tmp_path):
+    export.tflite(nets[0], tmp_path / "a.tflite", batch_size="auto")
+    larger = models.mlp((9, 9, 1), 10, hidden=(8,))
+    export.tflite(larger, tmp_path / "b.tflite", batch_size="auto")
+    ensembles.write(
+        tmp_path / "it.ensemble", ensembles.Rule("mean", np.ones(2) / 2), {"a": "a.tflite", "b": "b.tflite"}
+    )
+    with pytest.raises(ValueError, match=r"member 'b' \(b.tflite\) cannot answer: expected .*\(n, 9, 9, 1\)"):
+        export.load(tmp_path / "it.ensemble").predict(np.zeros((3, 8, 8, 1)))
+
+
+class Own(ClassifierMixin, BaseEstimator):
+    """skl2onnx has never heard of it."""
+
+    def fit(self, x, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, x):
+        return np.full((len(x), len(self.classes_)), 1 / len(self.classes_))
+
+
+@pytest.mark.slow
+def test_gradient_boosting_of_other_packages_is_written_and_what_cannot_be_is_named(digits, tmp_path):
+    pytest.importorskip("onnxmltools", reason="needs the extra estimators")
+    x, y = digits.train[:300]
+    x = x.reshape(300, -1)
+    for package, name, settings in (
+        ("lightgbm", "LGBMClassifier", {"n_estimators": 5, "verbose": -1}),
+        ("xgboost", "XGBClassifier", {"n_estimators": 5}),
+    ):
+        module = pytest.importorskip(package, reason=f"writes the trees of {package}")
+        model = make_pipeline(MinMaxScaler(), getattr(module, name)(**settings)).fit(x, y)
+        found = export.load(estimator(model, tmp_path / f"{package}.onnx", x)).predict(x)
+        np.testing.assert_allclose(found, model.predict_proba(x), atol=1e-5)
+    with pytest.raises(
+        ValueError, match="cannot write a Own: .*; take another estimator .of gradient boosting LightGBM"
+    ):
+        estimator(Own().fit(x, y), tmp_path / "own.onnx", x)
+    assert sorted(it.name for it in tmp_path.iterdir()) == ["lightgbm.onnx", "xgboost.onnx"]
 
 
 @pytest.mark.slow

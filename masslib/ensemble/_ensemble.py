@@ -56,6 +56,7 @@ class Ensemble:
         (['mlp', 'mlp 2', 'mlp 3'], (5, 10))
     """
 
+    # What an export asks of anything that has a `model`.
     precision, calibration = "float32", None
 
     def __init__(

@@ -77,6 +77,6 @@ def _combined(answers: list[Any], rule: Rule) -> Any:
 def _vote(answer: Any) -> Any:
     if answer.shape[-1] == 1:
         return keras.ops.cast(answer > 0.5, "float32")
-    # TFLite has no operator for what keras.ops.one_hot is made of.
-    chosen = keras.ops.expand_dims(keras.ops.argmax(answer, axis=-1), -1)
-    return keras.ops.cast(keras.ops.equal(chosen, np.arange(answer.shape[-1], dtype="int32")), "float32")
+    # The first of the largest values; TFLite has no operators for what keras.ops.argmax and one_hot are made of.
+    largest = keras.ops.cast(keras.ops.equal(answer, keras.ops.max(answer, axis=-1, keepdims=True)), "float32")
+    return largest * keras.ops.cast(keras.ops.cumsum(largest, axis=-1) < 1.5, "float32")

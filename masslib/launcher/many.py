@@ -70,10 +70,10 @@ def train_many(
 ) -> Iterator[Trained]:
     """Run several trainings side by side, each in a process of its own on one core; they come as they end.
 
-    What one trains depends on nothing but its function and the data, whatever the order or the number of workers. A
-    process that fails or is killed loses its own training alone: the others go on, and its `Trained.model` raises. When
-    the call is repeated with the same `checkpoint`, a `masslib.fit` that was given its folder goes on from there, and
-    one that had ended returns at once.
+    The processes see no accelerator, which they would have to share. What one trains depends on nothing but its
+    function and the data, whatever the order or the number of workers. A process that fails or is killed loses its own
+    training alone: the others go on, and its `Trained.model` raises. When the call is repeated with the same
+    `checkpoint`, a `masslib.fit` that was given its folder goes on from there, and one that had ended returns at once.
 
     Args:
         builders: Name -> function `(splits)`, or `(splits, checkpoint)`, that builds a model, trains and returns it: a

@@ -1,7 +1,7 @@
 """An ensemble in a package: a file for each member, and one that says how their answers are combined.
 
-Networks become TFLite files and scikit-learn's estimators ONNX files, so that the package runs without TensorFlow and
-without scikit-learn, and holds no pickle; files are copied as they are.
+Networks become TFLite files and estimators ONNX files, so that the package runs without TensorFlow and without
+scikit-learn, and holds no pickle; files are copied as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from masslib.runtime import ensembles
 if TYPE_CHECKING:
     from masslib.data import Splits
 
-_ROWS = 64
 _ALLOWED = 1e-2
 
 

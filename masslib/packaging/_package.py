@@ -79,8 +79,8 @@ def package(
     Args:
         model: A trained Keras 3 model, with any inputs and outputs, or a `Compressed` one, which becomes a TFLite file
             in its own precision, or an `Ensemble`. Of its members networks become TFLite files, estimators of
-            scikit-learn ONNX files (the extra `estimators`), and files are copied; `model.ensemble` says how they
-            answer together.
+            scikit-learn, LightGBM and XGBoost ONNX files (the extra `estimators`), and files are copied;
+            `model.ensemble` says how they answer together.
         path: The folder to make; one that `package` made is replaced once the new one is whole.
         splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
         formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-float16"`, `"tflite-dynamic"`,

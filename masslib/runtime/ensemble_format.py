@@ -35,10 +35,14 @@ class Members:
                 raise ModuleNotFoundError(f"member {name!r} of {path}: {error}", name=error.name) from error
             except ValueError as error:
                 raise ValueError(f"member {name!r} of {path} cannot be loaded: {error}") from error
+            if len(self._members[name].outputs) != 1:
+                several = ", ".join(self._members[name].outputs)
+                raise ValueError(f"member {name!r} of {path} answers {several}; members have one output")
         # The others take the same rows, or these flattened.
         lead = max(self._members.values(), key=lambda it: max(len(tensor.shape) for tensor in it.inputs.values()))
         inputs = {name: Tensor((None, *tensor.shape[1:]), tensor.dtype) for name, tensor in lead.inputs.items()}
-        widths = [next(iter(member.outputs.values())).shape[-1] for member in self._members.values()]
+        # ONNX files need not tell the shapes of their answers.
+        widths = [it.output_shape[-1] for it in self._members.values() if it.output_shape]
         width = 1 if 1 in widths else next((size for size in widths if size), None)
         self.signatures = {DEFAULT: signature(inputs, {"output_0": Tensor((None, width), np.dtype("float32"))}, path)}
 
