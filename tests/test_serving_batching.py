@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("httptools", reason="the extra serve is not installed")
 
-from masslib.serving.batching import Batcher  # noqa: E402
+from masslib.serving.batching import Batcher
 
 
 async def batches(arrivals: int) -> tuple[list[int], list[float]]:
