@@ -131,6 +131,73 @@ def test_a_timeout_ends_all_workers(launch):
     assert not _children()
 
 
+class _Elastic(Processes):
+    """It has room for two, for one after the first failure, and for two again after a while."""
+
+    def __init__(self):
+        self._rooms = [2, 1, 2]
+
+    def room(self, most, threads, gpus, seconds):
+        assert (most, seconds) in ((2, 7), (2, 5))  # it waits less for what grows
+        return self._rooms.pop(0)
+
+    def looking(self, workers, threads, gpus):
+        assert workers == 1
+        return contextlib.nullcontext(lambda: True)
+
+
+def _long_training(checkpoint, killed):
+    """Train until one worker has been killed, one alone has trained, and two have ended it."""
+    strategy = masslib.strategy("multi_worker")
+    workers, attempt = strategy.num_replicas_in_sync, os.environ["MASSLIB_ATTEMPT"]
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = masslib.models.mlp((8,), 3)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+    x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
+    seen = []
+
+    class Killer(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            seen.append(epoch)
+            if killed and attempt == "0" and epoch == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if killed and workers == 1:
+                time.sleep(1.5)
+
+    masslib.fit(
+        model, x, np.arange(256) % 3, epochs=9, batch_size=32, verbose=0, checkpoint=checkpoint, callbacks=[Killer()]
+    )
+    return workers, attempt, seen[0], model.get_weights()
+
+
+@pytest.mark.slow
+def test_fewer_workers_go_on_and_grow_again(tmp_path, caplog):
+    common = {"threads": 1, "timeout": 240}
+    calm, _ = masslib.launch(_long_training, [tmp_path / "calm", False], workers=2, **common)
+    common |= {"gpus": 0, "env": None, "logs": tmp_path / "logs", "max_restarts": 1, "elastic_timeout": 7}
+    first, second = run_on(_Elastic(), _long_training, [tmp_path / "checkpoint", True], workers=(1, 2), **common)
+    assert first[:2] == second[:2] == (2, "1")  # growing is no restart
+    assert first[2] == second[2] > 1, "it went on where the one worker was told to save"
+    assert "Processes has room for more than 1 workers" in caplog.text
+    for a, b, c in zip(calm[3], first[3], second[3], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # sums of one worker are rounded otherwise
+        np.testing.assert_array_equal(b, c)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": (1, 2)}, r"workers=\(1, 2\) on this machine"),
+        ({"workers": (2, 1), "on": "ray"}, "workers=1: expected a whole number of at least 2"),
+        ({"workers": (1, 2), "on": "ray", "elastic_timeout": -1}, "elastic_timeout=-1: expected"),
+    ],
+)
+def test_numbers_that_no_engine_can_follow_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        masslib.launch(_sleep, **options)
+
+
 def test_strangers_and_second_workers_are_refused():
     hub = Hub("127.0.0.1", 2)
     stranger = socket.create_connection((hub.invitation.host, hub.invitation.port))
