@@ -38,7 +38,7 @@ class Nodes:
 
     def __init__(self, folder, hosts=("127.0.0.1",), within=((),), cores=2):
         self.folder, self.hosts, self.within, self.cores = folder, hosts, within, cores
-        self.mark = secrets.token_hex(4)
+        self.mark, self._started = secrets.token_hex(4), []
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SPARK_"))},
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
@@ -47,11 +47,11 @@ class Nodes:
         }
 
     def start(self, node, *command, name):
-        """Run a command of a node until the end."""
+        """Start what belongs to a node."""
         scratch = self.scratch(node)
         scratch.mkdir(exist_ok=True)
         with open(self.folder / f"{name}.log", "ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [*self.within[node], *map(str, command)],
                 cwd=self.folder,
                 env={**self.environment, MARK: f"{self.mark}-{node}", "TMPDIR": str(scratch), **self.own(node)},
@@ -60,6 +60,7 @@ class Nodes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._started.append(process)
 
     def scratch(self, node):
         """Temporary files of a node."""
@@ -100,10 +101,18 @@ class Nodes:
                     process.send_signal(signal.SIGKILL)
             time.sleep(0.1)
 
+    def close(self):
+        """End all of it."""
+        self.kill()
+        for process in self._started:
+            process.wait(10)
+            if process.stdout:
+                process.stdout.close()
+
     def drive(self, what, *arguments):
         """Start the driver on the first node."""
         with open(self.folder / "driver.log", "ab") as log:
-            return subprocess.Popen(
+            driver = subprocess.Popen(
                 [*self.within[0], sys.executable, str(Path(__file__).with_name("nodes_driver.py"))]
                 + [self.kind, self.address, self.hosts[0], what, *map(str, arguments)],
                 cwd=self.folder,
@@ -113,6 +122,8 @@ class Nodes:
                 text=True,
                 start_new_session=True,
             )
+        self._started.append(driver)
+        return driver
 
     def answer(self, driver, timeout=400):
         """What a driver says in its last line."""
@@ -195,9 +206,10 @@ class RayNodes(Nodes):
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 
     def up(self):
-        self.address = f"{self.hosts[0]}:{16379 + secrets.randbelow(2000)}"
-        head = ["--head", f"--port={self.address.rpartition(':')[2]}", "--include-dashboard=false"]
-        self._ray(0, *head, f"--temp-dir=/tmp/ray-{self.mark}", "--ray-client-server-port=0")
+        self.port = 16379 + 2 * secrets.randbelow(2000)
+        self.address = f"{self.hosts[0]}:{self.port}"
+        head = ["--head", f"--port={self.port}", "--include-dashboard=false"]
+        self._ray(0, *head, f"--ray-client-server-port={self.port + 1}")
         self.said("node0", "--block")
         for node in range(1, len(self.hosts)):
             self.join(node)
@@ -209,12 +221,13 @@ class RayNodes(Nodes):
 
     def _ray(self, node, *options):
         options = [*options, f"--node-ip-address={self.hosts[node]}", f"--num-cpus={self.cores}", "--block"]
+        options += [f"--temp-dir=/tmp/ray-{self.mark}-{node}"]  # sockets need a short path
         options += ["--object-store-memory=100000000", "--disable-usage-stats"]
         self.start(node, sys.executable, "-m", "ray.scripts.scripts", "start", *options, name=f"node{node}")
 
 
 @contextlib.contextmanager
-def cluster(kind, folder, hosts=("127.0.0.1", "127.0.0.2"), within=((), ()), cores=2, cpus=1):
+def cluster(kind, folder, hosts=("127.0.0.2", "127.0.0.3"), within=((), ()), cores=2, cpus=1):
     """A running cluster, with tasks of so many CPUs, of which nothing is left afterwards."""
     nodes = {"spark": SparkNodes, "ray": RayNodes}[kind](folder, hosts, within, cores)
     nodes.environment |= {"CPUS": str(cpus), "SLOTS": str(cores * len(hosts))}
@@ -222,5 +235,6 @@ def cluster(kind, folder, hosts=("127.0.0.1", "127.0.0.2"), within=((), ()), cor
         nodes.up()
         yield nodes
     finally:
-        nodes.kill()
-        shutil.rmtree(f"/tmp/ray-{nodes.mark}", ignore_errors=True)
+        nodes.close()
+        for path in Path("/tmp").glob(f"ray-{nodes.mark}-*"):
+            shutil.rmtree(path)

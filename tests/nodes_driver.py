@@ -94,7 +94,7 @@ def main(kind, address, host, what, *arguments):
         ray.init(address=address, log_to_driver=False, _node_ip_address=host)
         on = address
     else:
-        on = "local"
+        on = None
     if what == "shards":
         told = shards(on, *arguments)
     else:
@@ -109,7 +109,7 @@ def main(kind, address, host, what, *arguments):
             threads=1,
             max_restarts=1,
             timeout=400,
-            on=on,
+            on=on or "local",
             **elastic,
         )
         for result in told:  # on one machine, whose clock is that of all nodes

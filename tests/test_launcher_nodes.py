@@ -1,8 +1,10 @@
 """Several nodes of Spark and Ray: the bytes and weights of one machine, also when one of them is lost."""
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 import nodes
@@ -68,7 +70,7 @@ def _check(two, results, expected, killed, hosts):
     ]
     assert {result["node"] for result in results} == ({"0"} if killed == "node" else {"0", "1"})
     for result in results:
-        assert {address.rpartition(":")[0] for address in result["addresses"]} <= set(hosts)
+        assert {address.rpartition(":")[0] for address in result["addresses"]} <= {*hosts, "127.0.0.1"}
     end = time.monotonic() + 10
     while two.workers() and time.monotonic() < end:
         time.sleep(0.1)
@@ -125,3 +127,47 @@ def test_fewer_workers_go_on_without_a_lost_node_and_more_when_it_is_back(kind, 
     assert "".join(dict.fromkeys(trained)) == "21" and trained[-1] == "2", said
     assert [result["workers"] for result in results] == [2, 2]
     np.testing.assert_allclose(results[0]["values"], calm["values"], rtol=1e-4, atol=1e-6)
+
+
+_HUB = """
+import json, time
+from masslib.launcher.hub import Hub
+
+hub = Hub("10.78.0.1", 1)
+print(json.dumps([hub.invitation.host, hub.invitation.port, hub.invitation.secret]), flush=True)
+assert hub.events.get(timeout=60) == (0, {"address": "10.78.0.2"})
+print("met", flush=True)
+assert hub.events.get(timeout=60) == (0, None)
+print("lost", flush=True)
+hub.close()
+"""
+_MEMBER = """
+import sys, time
+from masslib.launcher.hub import Invitation, Link
+
+link = Link.to(Invitation(sys.argv[1], int(sys.argv[2]), sys.argv[3]), 0)
+link.send({"address": link.host})
+time.sleep(30)  # silence alone is no loss
+try:
+    link.receive()
+except OSError:
+    print("lost", flush=True)
+"""
+
+
+@pytest.mark.exhaustive
+def test_both_ends_notice_a_pulled_cable(hosts):
+    _, within = hosts
+    options = {"stdout": subprocess.PIPE, "text": True, "cwd": nodes.ROOT}
+    with subprocess.Popen([*within[0], sys.executable, "-c", _HUB], **options) as hub:
+        invitation = [str(part) for part in json.loads(hub.stdout.readline())]
+        with subprocess.Popen([*within[1], sys.executable, "-c", _MEMBER, *invitation], **options) as member:
+            assert hub.stdout.readline() == "met\n"
+            time.sleep(32)
+            cable = ["ip", "-n", within[0][-1], "link", "set", "va"]
+            subprocess.run([*cable, "down"], check=True)
+            start = time.monotonic()
+            assert [hub.stdout.readline(), member.stdout.readline()] == ["lost\n", "lost\n"]
+            assert 15 < time.monotonic() - start < 35
+            subprocess.run([*cable, "up"], check=True)
+            assert (hub.wait(5), member.wait(5)) == (0, 0)
