@@ -206,7 +206,7 @@ class RayNodes(Nodes):
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 
     def up(self):
-        self.port = 16379 + 2 * secrets.randbelow(2000)
+        self.port = 22000 + 2 * secrets.randbelow(2000)  # above those of Ray's workers
         self.address = f"{self.hosts[0]}:{self.port}"
         head = ["--head", f"--port={self.port}", "--include-dashboard=false"]
         self._ray(0, *head, f"--ray-client-server-port={self.port + 1}")

@@ -68,7 +68,9 @@ def _check(two, results, expected, killed, hosts):
     assert [(result["rank"], result["attempt"], result["weights"]) for result in results] == [
         (rank, attempt, expected) for rank in (0, 1)
     ]
-    assert {result["node"] for result in results} == ({"0"} if killed == "node" else {"0", "1"})
+    # A lost executor is replaced, but both workers may start on the other node before.
+    where = {result["node"] for result in results}
+    assert where == {"0"} if killed == "node" else where == {"0", "1"} or killed == "executor" and where == {"0"}
     for result in results:
         assert {address.rpartition(":")[0] for address in result["addresses"]} <= {*hosts, "127.0.0.1"}
     end = time.monotonic() + 10
@@ -101,7 +103,7 @@ def test_two_hosts_do_as_one_machine(kind, hosts, expected, tmp_path):
         for killed in ("", "worker", "executor", "node"):
             results = two.answer(_fit(two, tmp_path / f"killed-{killed}", killed))
             _check(two, results, expected[1], killed, addresses)
-            if killed != "node":
+            if killed in ("", "worker"):
                 assert {address.rpartition(":")[0] for address in results[0]["addresses"]} == set(addresses)
 
 

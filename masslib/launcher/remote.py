@@ -127,7 +127,7 @@ class _Watch:
 
     def until(self, deadline: float, timeout: float | None) -> Failure | Grows | None:
         """Wait until all functions have returned, one worker has failed, or more workers have room."""
-        start, settled, looked = time.monotonic(), float("inf"), time.monotonic()
+        start, settled, looked = time.monotonic(), float("inf"), 0.0
         while len(self._done) < self._workers:
             with contextlib.suppress(queue.Empty):
                 self._take(*self._hub.events.get(timeout=_POLL_SECONDS))
@@ -145,6 +145,7 @@ class _Watch:
                 late = min(set(range(self._workers)) - self._done)
                 return self._failed(late, f"has not ended within the timeout of {timeout:g} s")
             elif len(self._addresses) < self._workers:
+                looked = now
                 if failure := self._late(now - start):
                     return failure
             elif self._more and now > looked + _LOOK_SECONDS and not self._done:
