@@ -41,8 +41,8 @@ class Termination:
     """Notes SIGTERM during a training of several workers; a second one ends the process at once.
 
     Nothing else would end the others, and make one common checkpoint of all; one that is left alone may get company
-    again. The handler that was there before is back afterwards and is called then, unless it ignores the signal: in that
-    case the training does so, too.
+    again. The handler that was there before is back afterwards and is called then, unless it ignores the signal: in
+    that case the training does so, too.
 
     Attributes:
         asked: Whether the signal has come.
