@@ -163,7 +163,7 @@ def _long_training(checkpoint, killed):
             if killed and attempt == "0" and epoch == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             if killed and workers == 1:
-                time.sleep(1.5)
+                time.sleep(4)
 
     masslib.fit(
         model, x, np.arange(256) % 3, epochs=9, batch_size=32, verbose=0, checkpoint=checkpoint, callbacks=[Killer()]
@@ -172,7 +172,8 @@ def _long_training(checkpoint, killed):
 
 
 @pytest.mark.slow
-def test_fewer_workers_go_on_and_grow_again(tmp_path, caplog):
+def test_fewer_workers_go_on_and_grow_again(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("masslib.launcher.remote._LOOK_SECONDS", 25)
     common = {"threads": 1, "timeout": 240}
     calm, _ = masslib.launch(_long_training, [tmp_path / "calm", False], workers=2, **common)
     common |= {"gpus": 0, "env": None, "logs": tmp_path / "logs", "max_restarts": 1, "elastic_timeout": 7}

@@ -115,7 +115,7 @@ def test_fewer_workers_go_on_without_a_lost_node_and_more_when_it_is_back(kind, 
     calm, _ = alone.answer(_fit(alone, tmp_path / "calm", epochs=16))
     cpus = 2 if kind == "spark" else 1  # Spark counts two cores at least
     with nodes.cluster(kind, tmp_path, cores=cpus, cpus=cpus) as two:
-        driver = _fit(two, tmp_path, "node", [1, 2], epochs=16, slow=2)
+        driver = _fit(two, tmp_path, "node", [1, 2], epochs=16, slow=4)
         said = []
         for line in driver.stdout:
             said.append(line.strip())

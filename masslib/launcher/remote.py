@@ -25,7 +25,7 @@ from masslib.launcher.process import Failure
 
 _POLL_SECONDS, _SETTLE_SECONDS = 0.05, 1.0
 _WARN_SECONDS, _START_SECONDS = 20.0, 600.0
-_LOOK_SECONDS, _SAVE_SECONDS, _GROW_SECONDS = 5.0, 120.0, 5.0
+_LOOK_SECONDS, _SAVE_SECONDS, _GROW_SECONDS = 30.0, 120.0, 5.0
 
 
 class Grows(enum.Enum):
