@@ -107,7 +107,7 @@ def test_two_hosts_do_as_one_machine(kind, hosts, expected, tmp_path):
                 assert {address.rpartition(":")[0] for address in results[0]["addresses"]} == set(addresses)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["spark", "ray"])
 def test_fewer_workers_go_on_without_a_lost_node_and_more_when_it_is_back(kind, tmp_path):
     """Each node has room for one worker; what the second one began ends with both again."""
