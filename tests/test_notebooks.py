@@ -86,7 +86,10 @@ BROKEN = {
     "cell magic": (source("%%bash\nls"), "cell 4: not plain Python.*'%%bash'"),
     "shell": (source("!ls"), "cell 4: not plain Python.*'!ls'"),
     "shell in an assignment": (source("files = !ls"), "cell 4: not plain Python.*'files = !ls'"),
-    "two functions": (source("def f(): ...\nclass A:\n    async def g(self): ..."), "cell 4: a second `def`"),
+    "seven definitions": (
+        source("\n".join(["def f(): ...", "async def g(): ...", "class A:\n    def h(self): ..."] * 3)),
+        "cell 4: more than 6 functions and classes",
+    ),
     "long cell": (source("1\n" * 20 + "1"), "cell 4: 21 lines, at most 20"),
     "white space": (source("## Next\n", 7), "cell 7: ends in white space"),
     "home in the source": (source("open('/home/me/x')"), "cell 4: /home in the source"),
@@ -104,6 +107,10 @@ BROKEN = {
     ),
     "wrong count": (lambda notebook: notebook.cells[3].update(execution_count=7), "cell 4: .*count 7, not 1"),
     "unchecked": (lambda notebook: notebook.cells[3].update(metadata={}), "no code cell has the tag"),
+    "shown": (
+        lambda notebook: notebook.cells[3].metadata.tags.append("show-only"),
+        "cell 4: has the tag show-only, but its output is there",
+    ),
     "semicolon": (source("1 + 1;"), "cell 4: ends in `;`"),
 }
 
@@ -113,7 +120,8 @@ def test_every_rule_finds_its_fault_and_only_that(fault, tmp_path):
     breaks, words = BROKEN[fault]
     notebook = good_notebook()
     breaks(notebook)
-    (problem,) = problems(write(notebook, tmp_path / "01_broken.ipynb"))
+    problem, *others = problems(write(notebook, tmp_path / "01_broken.ipynb"))
+    assert set(others) <= {problem}
     assert re.fullmatch(rf"01_broken\.ipynb.*{words}.*`make render`", problem)
 
 
@@ -221,6 +229,36 @@ def test_cleaning_normalizes_ids_counts_and_metadata():
     assert notebook.cells[3].metadata == {"tags": ["nbval-check-output"]}
     assert [output.output_type for output in notebook.cells[3].outputs] == ["execute_result"]
     assert notebook.cells[-1].execution_count == 2
+
+
+def test_cleaning_leaves_a_line_in_place_of_an_output_that_is_only_shown():
+    notebook = good_notebook()
+    notebook.metadata.masslib = {"data": ["sms_spam"]}
+    notebook.cells[3].metadata.tags = ["show-only"]
+    clean(notebook, [])
+    assert [output.text for output in notebook.cells[3].outputs] == ["run this cell to see it\n"]
+    assert notebook.metadata.masslib == {"data": ["sms_spam"]}
+
+
+def test_a_notebook_without_its_data_or_extras_is_left_out_with_the_reason(checkout, capsys, monkeypatch):
+    monkeypatch.setenv("MASSLIB_DATA", str(checkout))
+    monkeypatch.setenv("KERAS_HOME", str(checkout))
+    notebook = good_notebook()
+    notebook.metadata.masslib = {"data": ["digits", "sms_spam"], "extras": ["notebooks"]}
+    path = write(notebook, checkout / "notebooks" / "01_good.ipynb")
+    before = path.read_bytes()
+    assert notebooks.main(["render"], checkout) == 0
+    assert "left out: 01_good.ipynb needs the data sms_spam: see docs/datasets.md\n" in capsys.readouterr().out
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("needs", [{"data": ["sms"]}, {"extras": ["tf"]}, {"packages": []}])
+def test_needs_that_do_not_exist_are_refused(needs, checkout, capsys):
+    notebook = good_notebook()
+    notebook.metadata.masslib = needs
+    write(notebook, checkout / "notebooks" / "01_good.ipynb")
+    assert notebooks.main(["run"], checkout) == 1
+    assert "01_good.ipynb needs" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -28,7 +28,10 @@ _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
 }
-_KEPT_CELL_METADATA = ("jupyter", "tags")
+_KEPT_CELL_METADATA = ("jupyter", "mystnb", "tags")
+SHOW_ONLY = "show-only"
+"""The tag of a cell whose output is not committed, such as photos of a data set with a licence of its own."""
+SHOW_ONLY_OUTPUT = "run this cell to see it\n"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -89,7 +92,8 @@ def clean(notebook: NotebookNode, patterns: list[tuple[str, str]]) -> None:
         patterns: Regular expressions and their replacements, for the text of the outputs.
     """
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.metadata = nbformat.from_dict(_METADATA)
+    own = {"masslib": notebook.metadata["masslib"]} if "masslib" in notebook.metadata else {}
+    notebook.metadata = nbformat.from_dict(_METADATA | own)
     _name_cells(notebook.cells)
     for cell in notebook.cells:
         kept = {key: cell.metadata[key] for key in _KEPT_CELL_METADATA if key in cell.metadata}
@@ -97,6 +101,8 @@ def clean(notebook: NotebookNode, patterns: list[tuple[str, str]]) -> None:
     for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
         cell.execution_count = count
         cell.outputs = [cleaned for output in cell.outputs if (cleaned := _clean_output(output, patterns))]
+        if SHOW_ONLY in cell.metadata.get("tags", []):
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=SHOW_ONLY_OUTPUT)]
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count

@@ -11,8 +11,11 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from notebook_execution import SHOW_ONLY, SHOW_ONLY_OUTPUT
+
 HEADINGS = ("What you will learn", "Setup", "What to remember", "Try it", "Next")
 MAX_LINES = 20
+MAX_DEFINITIONS = 6
 MAX_OUTPUT_BYTES = 400_000
 
 _CHECKED = "nbval-check-output"
@@ -86,10 +89,10 @@ def _python(notebook: NotebookNode) -> Found:
             line = (error.text or "").strip()
             yield number, f"not plain Python, the only magic is {_MAGIC}: {line!r}; {_EDIT}"
             continue
-        kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-        definitions += [number for node in ast.walk(tree) if isinstance(node, kinds)]
-    for number in definitions[1:]:
-        yield number, f"a second `def`: a notebook has one at most, the others belong in masslib; {_EDIT}"
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        definitions += [number for node in tree.body if isinstance(node, kinds)]
+    for number in definitions[MAX_DEFINITIONS:]:
+        yield number, f"more than {MAX_DEFINITIONS} functions and classes, the others belong in masslib; {_EDIT}"
 
 
 def _length(notebook: NotebookNode) -> Found:
@@ -141,6 +144,13 @@ def _checked(notebook: NotebookNode) -> Found:
             yield number, f"ends in `;`, which hides nothing from nbval: assign the value to `_`; {_EDIT}"
 
 
+def _show_only(notebook: NotebookNode) -> Found:
+    for number, cell in _code(notebook):
+        tags = cell.metadata.get("tags", [])
+        if SHOW_ONLY in tags and [output.get("text") for output in cell.outputs] != [SHOW_ONLY_OUTPUT]:
+            yield number, f"has the tag {SHOW_ONLY}, but its output is there; {_RENDER}"
+
+
 _RULES = (
     _kernel,
     _title,
@@ -152,6 +162,7 @@ _RULES = (
     _counts,
     _outputs,
     _checked,
+    _show_only,
 )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
 
 from masslib._util.files import replacing
 from notebook_execution import ROOT, NotebookError, clean, execute
+from notebook_needs import missing
 from notebook_rules import index_page, index_problems, notebook_paths, problems
 
 
@@ -55,7 +56,7 @@ def run(root: Path, paths: list[Path]) -> int:
     """Execute the notebooks, leave copies with their outputs, and print the comparison they made."""
     report = root / "build" / "comparison.txt"
     report.unlink(missing_ok=True)
-    for path in paths:
+    for path in _runnable(paths):
         copy = root / "build" / "notebooks" / path.name
         notebook = nbformat.read(path, as_version=4)
         try:
@@ -73,7 +74,7 @@ def render(root: Path, paths: list[Path]) -> int:
     from nbval.plugin import get_sanitize_patterns
 
     patterns = get_sanitize_patterns((root / "tests" / "nbval_sanitize.cfg").read_text(encoding="utf-8"))
-    for path in paths:
+    for path in _runnable(paths):
         notebook = nbformat.read(path, as_version=4)
         _execute(root, path, notebook)
         clean(notebook, patterns)
@@ -93,6 +94,14 @@ def index(root: Path, _: list[Path]) -> int:
     with replacing(root / "notebooks" / "README.md") as temporary:
         temporary.write_text(index_page(root / "notebooks"), encoding="utf-8")
     return 0
+
+
+def _runnable(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if reason := missing(path):
+            print(f"{path.name:<32}left out: {reason}", flush=True)
+        else:
+            yield path
 
 
 def _execute(root: Path, path: Path, notebook: nbformat.NotebookNode) -> None:

@@ -86,6 +86,11 @@ class Entry:
     sha256: str | None = None
     by: str | None = None
 
+    @property
+    def stored(self) -> tuple[Form, ...]:
+        """`forms`, or `files` as the only one."""
+        return self.forms or (Form(self.files, list),)
+
 
 def located(
     name: str, forms: Sequence[Form], cache: str, folder: str | os.PathLike[str] | None
@@ -105,22 +110,32 @@ def located(
         FileNotFoundError: no form is complete, and the last one cannot be downloaded.
         ValueError: a file is damaged.
     """
-    store = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / cache
-    home = [Path(os.environ[_HOME])] if os.environ.get(_HOME) else []
-    places = [_PROJECT_DATA / name, *home, store] if folder is None else [Path(folder)]
+    places, store = _places(name, cache, folder)
     for form in forms:
         paths = {file: path for file in form.files if (path := _found(file, places))}
         if len(paths) == len(form.files):
             return form, [paths[file] for file in form.files]
     missing = [file for file in form.files if file not in paths]
     if folder is not None or not all(file.url for file in missing):
-        raise FileNotFoundError(_wanted(name, forms, missing, places[0] if folder is not None or not home else home[0]))
+        raise FileNotFoundError(_wanted(name, forms, missing, places[-2] if folder is None else places[0]))
     try:
         paths |= {file: _download(file, store) for file in missing}
     except OSError as error:
         message = f"{_wanted(name, forms, missing, store)}\nThe download failed: {error}"
         raise FileNotFoundError(message) from error
     return form, [paths[file] for file in form.files]
+
+
+def is_at_hand(entry: Entry) -> bool:
+    """Whether `load` would find all files of one form without a download. Checksums are not looked at.
+
+    Example:
+        >>> from masslib.data.catalog import CATALOG
+        >>> is_at_hand(CATALOG["digits"])
+        True
+    """
+    places, _ = _places(entry.name, entry.cache, None)
+    return any(all(_path(file, places) for file in form.files) for form in entry.stored)
 
 
 def checked(name: str, columns: Columns, sha256: str | None) -> Columns:
@@ -161,13 +176,23 @@ def fingerprint(columns: Columns) -> str:
     return digest.hexdigest()
 
 
+def _places(name: str, cache: str, folder: str | os.PathLike[str] | None) -> tuple[list[Path], Path]:
+    """Where files are looked for, in this order, and where downloads go."""
+    store = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / cache
+    home = [Path(os.environ[_HOME])] if os.environ.get(_HOME) else []
+    return [_PROJECT_DATA / name, *home, store] if folder is None else [Path(folder)], store
+
+
+def _path(file: File, places: Sequence[Path]) -> Path | None:
+    paths = (path for place in places for path in (place / file.name, place / Path(file.name).name))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def _found(file: File, places: Sequence[Path]) -> Path | None:
-    for place in places:
-        for path in (place / file.name, place / Path(file.name).name):
-            if path.is_file():
-                _verify(path, file)
-                return path
-    return None
+    path = _path(file, places)
+    if path:
+        _verify(path, file)
+    return path
 
 
 def _verify(path: Path, file: File) -> None:
