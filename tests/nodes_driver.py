@@ -15,8 +15,11 @@ import psutil
 import masslib
 
 
-def training(checkpoint, killed, epochs, slow):
-    """Train; in the first attempt the worker of node 1 kills itself, or what it runs in, before the second epoch."""
+def training(checkpoint, killed, epochs):
+    """Train; in the first attempt the worker of node 1 kills itself, or what it runs in, before the second epoch.
+
+    One that is left alone trains an epoch and waits until it is told to save and end, for there is company again.
+    """
     strategy = masslib.strategy("multi_worker")
     config = json.loads(os.environ["TF_CONFIG"])
     rank, node = config["task"]["index"], os.environ.get("NODE_OF_TEST", "-local").rpartition("-")[2]
@@ -26,14 +29,17 @@ def training(checkpoint, killed, epochs, slow):
         model.compile("sgd", "sparse_categorical_crossentropy")
     x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
 
-    first = []
+    first, seen = [], []
 
     class Killer(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             first.append(time.time())
 
         def on_epoch_begin(self, epoch, logs=None):
-            time.sleep(slow)
+            seen.append(epoch)
+            alone = strategy.num_replicas_in_sync == 1 and len(seen) > 1
+            while alone and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:  # a second one would end the process
+                time.sleep(0.1)
             if rank == 0:
                 print(f"epoch {epoch} with {strategy.num_replicas_in_sync}", flush=True)
             if epoch == 1 and killed and node == "1" and os.environ["MASSLIB_ATTEMPT"] == "0":
@@ -98,13 +104,13 @@ def main(kind, address, host, what, *arguments):
     if what == "shards":
         told = shards(on, *arguments)
     else:
-        checkpoint, killed, workers, epochs, slow = arguments
+        checkpoint, killed, workers, epochs = arguments
         workers = json.loads(workers)
         elastic = {} if isinstance(workers, int) else {"elastic_timeout": 10.0}
         start = time.time()
         told = masslib.launch(
             training,
-            [checkpoint, killed, int(epochs), float(slow)],
+            [checkpoint, killed, int(epochs)],
             workers=workers if isinstance(workers, int) else tuple(workers),
             threads=1,
             max_restarts=1,

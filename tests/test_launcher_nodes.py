@@ -59,8 +59,8 @@ def hosts():
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
-def _fit(two, folder, killed="", workers=2, epochs=2, slow=0):
-    return two.drive("fit", folder / "checkpoint", killed, workers, epochs, slow)
+def _fit(two, folder, killed="", workers=2, epochs=2):
+    return two.drive("fit", folder / "checkpoint", killed, workers, epochs)
 
 
 def _check(two, results, expected, killed, hosts):
@@ -73,7 +73,7 @@ def _check(two, results, expected, killed, hosts):
     assert where == {"0"} if killed == "node" else where == {"0", "1"} or killed == "executor" and where == {"0"}
     for result in results:
         assert {address.rpartition(":")[0] for address in result["addresses"]} <= {*hosts, "127.0.0.1"}
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while two.workers() and time.monotonic() < end:
         time.sleep(0.1)
     assert not two.workers()
@@ -112,14 +112,14 @@ def test_two_hosts_do_as_one_machine(kind, hosts, expected, tmp_path):
 def test_fewer_workers_go_on_without_a_lost_node_and_more_when_it_is_back(kind, tmp_path):
     """Each node has room for one worker; what the second one began ends with both again."""
     alone = nodes.Nodes(tmp_path)
-    calm, _ = alone.answer(_fit(alone, tmp_path / "calm", epochs=16))
+    calm, _ = alone.answer(_fit(alone, tmp_path / "calm", epochs=5))
     cpus = 2 if kind == "spark" else 1  # Spark counts two cores at least
     with nodes.cluster(kind, tmp_path, cores=cpus, cpus=cpus) as two:
-        driver = _fit(two, tmp_path, "node", [1, 2], epochs=16, slow=4)
+        driver = _fit(two, tmp_path, "node", [1, 2], epochs=5)
         said = []
         for line in driver.stdout:
             said.append(line.strip())
-            if line.endswith("with 1\n") and said.count(line.strip()) == 1 and not any("back" in old for old in said):
+            if line.endswith("with 1\n") and "back" not in said:
                 said.append("back")
                 two.join(1)
             if line.startswith("["):

@@ -19,11 +19,11 @@ import cloudpickle
 from masslib._util.log import logger
 from masslib.launcher import member
 from masslib.launcher.engines import Engine, Job
-from masslib.launcher.group import deadline_after, forwarding, repeated, shipped
+from masslib.launcher.group import deadline_after, first_of, forwarding, repeated, shipped
 from masslib.launcher.hub import Hub
 from masslib.launcher.process import Failure
 
-_POLL_SECONDS, _SETTLE_SECONDS = 0.05, 1.0
+_POLL_SECONDS, _TOLD_SECONDS = 0.05, 1.0
 _WARN_SECONDS, _START_SECONDS = 20.0, 600.0
 _LOOK_SECONDS, _SAVE_SECONDS, _GROW_SECONDS = 30.0, 120.0, 5.0
 
@@ -127,20 +127,18 @@ class _Watch:
 
     def until(self, deadline: float, timeout: float | None) -> Failure | Grows | None:
         """Wait until all functions have returned, one worker has failed, or more workers have room."""
-        start, settled, looked = time.monotonic(), float("inf"), 0.0
+        start, failed, looked = time.monotonic(), float("inf"), 0.0
         while len(self._done) < self._workers:
             with contextlib.suppress(queue.Empty):
                 self._take(*self._hub.events.get(timeout=_POLL_SECONDS))
                 if not self._failures:
                     continue  # what has come is read before anything is judged
             now = time.monotonic()
-            if self._failures:
-                # Others that fail because of the first one may be heard a moment before it.
-                settled = min(settled, now + _SETTLE_SECONDS)
-                if now > settled or len(self.ended) == self._workers:
-                    return min(self._failures.values(), key=lambda failure: (failure.follows, failure.time))
-            elif (problem := self._job.problem()) and not self._hub.events.qsize():
-                return self._failed(None, "could not run the workers", problem)
+            problem = self._job.problem()
+            if self._failures or problem:
+                failed = min(failed, now)
+                if failure := self._first(problem, now - failed):
+                    return failure
             elif now > deadline:
                 late = min(set(range(self._workers)) - self._done)
                 return self._failed(late, f"has not ended within the timeout of {timeout:g} s")
@@ -150,10 +148,17 @@ class _Watch:
                     return failure
             elif self._more and now > looked + _LOOK_SECONDS and not self._done:
                 looked = now
-                if self._more():
-                    return self._saved()
+                if self._more() and not self._completed():
+                    return GROWS
         self._hub.tell({"release": True})
         return None
+
+    def _first(self, problem: str | None, waited: float) -> Failure | None:
+        """The failure that began it, once it can be told."""
+        if self._failures:
+            return first_of(self._failures.values(), waited, len(self.ended) == self._workers)
+        # Which worker the engine means is told by its connection, maybe a moment later.
+        return self._failed(None, "could not run the workers", problem) if waited > _TOLD_SECONDS else None
 
     def _late(self, waited: float) -> Failure | None:
         """Say that not all workers have started yet."""
@@ -165,15 +170,15 @@ class _Watch:
             logger.warning("%s %s; has the cluster room for all of them at once?", self._engine.name, came)
         return None
 
-    def _saved(self) -> Grows:
-        """Let the workers save and end, for there is room for more of them."""
+    def _completed(self) -> bool:
+        """Let the workers save and end, for there is room for more; whether all have come to their end instead."""
         logger.warning("%s has room for more than %d workers; all start again", self._engine.name, self._workers)
         self._hub.tell({"terminate": True})
         end = time.monotonic() + _SAVE_SECONDS
         while len(self.ended) < self._workers and time.monotonic() < end:
             with contextlib.suppress(queue.Empty):
                 self._take(*self._hub.events.get(timeout=_POLL_SECONDS))
-        return GROWS
+        return len(self._done) == self._workers
 
     def _take(self, rank: int, message: Mapping[str, Any] | None) -> None:
         match message:
@@ -194,7 +199,7 @@ class _Watch:
             case {"done": True}:
                 self._done.add(rank)
 
-    def _failed(self, rank: int | None, reason: str, detail: str = "") -> Failure:
+    def _failed(self, rank: int | None, reason: str, detail: str | None = "") -> Failure:
         name = self._engine.name if rank is None else f"worker {rank}"
         log = "" if rank is None else str(self._log(rank))
         return Failure(name, reason, detail or f"its log: {log}", time.time(), False, None, log)
