@@ -40,11 +40,14 @@ def as_html(table: pd.DataFrame) -> str:
 
 
 def bracketed(table: pd.DataFrame, column: str, low: str, high: str) -> pd.DataFrame:
-    """Write an interval behind the figure that it belongs to, as `0.53 [0.12, 0.94]`, instead of two columns more."""
+    """Write an interval behind the figure that it belongs to, as `0.53 [0.12, 0.94]`, instead of two columns more.
+
+    The first row is the baseline, which needs none beside itself.
+    """
     form = _FORMATS.get(column, "{:.4g}").format
     texts = [
-        form(value) if value == below == above else f"{form(value)} [{form(below)}, {form(above)}]"
-        for value, below, above in zip(*(table[name] for name in (column, low, high)), strict=True)
+        f"{form(value)} [{form(below)}, {form(above)}]" if number else form(value)
+        for number, (value, below, above) in enumerate(zip(*(table[name] for name in (column, low, high)), strict=True))
     ]
     return table.assign(**{column: texts}).drop(columns=[low, high])
 
