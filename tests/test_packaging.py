@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import keras
@@ -21,7 +22,11 @@ def splits():
 @pytest.fixture(scope="module")
 def model(splits):
     model = models.mlp(splits.input_shape, splits.num_classes)
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 1000)),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
     masslib.fit(model, splits.train, batch_size=64, epochs=3, verbose=0)
     return model
 
@@ -66,6 +71,8 @@ def test_the_card_says_it_to_people(folder, splits):
     accuracy = masslib.evaluate(folder / "int8.tflite", splits.test).accuracy
     (row,) = [line for line in card.splitlines() if line.startswith("| `int8.tflite`")]
     assert row.split("|")[2].strip().startswith(f"{accuracy:.4f} [")
+    assert re.search(r"^- optimizer: \w+\(learning_rate=.*\)$", card, re.MULTILINE), card
+    assert " kB, gzipped " in row and "class_name" not in card
     assert "Reads handwritten digits." in card and "Not for cheques." in card and "- batch_size: 64" in card
 
 
