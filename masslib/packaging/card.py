@@ -35,6 +35,7 @@ def text(facts: Mapping[str, Any]) -> str:
             "Inputs are in the range of the training data. `manifest.json` says the same to programs, with the "
             "SHA-256 of every file.",
             _photos(facts["preprocessing"], model["input_shape"]),
+            _texts(facts.get("text")),
         ],
         "Made with": [_list(facts["packages"])],
     }
@@ -56,6 +57,17 @@ def _usage(file: str, shape: Any) -> str:
         f'masslib.export.load("{file}").predict(x)  # x: {_rows(shape)}',
     ]
     return "\n".join(["```python", *lines, "```"])
+
+
+def _texts(told: Mapping[str, Any] | None) -> str:
+    """How texts become token ids, for models of texts."""
+    if told is None:
+        return ""
+    steps = f"standardize={told['standardize']!r}, split={told['split']!r}, ngrams={told['ngrams']!r}"
+    return (
+        f"Texts become {told['output_sequence_length']} token ids as by `keras.layers.TextVectorization` with {steps}; "
+        f"the id of a token is its place in `{told['vocabulary']}`, from 0."
+    )
 
 
 def _photos(told: Mapping[str, Any] | None, shape: Any) -> str:
