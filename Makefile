@@ -47,14 +47,14 @@ test-slow: install  ## what CI runs besides: the slow tests, and the other noteb
 	@$(PYTEST) $(BY_FILE) -m "not alone and $(SLOW)" --doctest-modules masslib tests
 	@$(PYTEST) -m "alone and $(SLOW)" tests
 	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[12]*.ipynb
-	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[3-9]*.ipynb notebooks/1*.ipynb
+	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[3-9]*.ipynb notebooks/[12]*.ipynb notebooks/solutions/*.ipynb
 
 test-all: test test-slow  ## both, and every variant
 	@$(PYTEST) --numprocesses=2 --dist=worksteal -m "not alone and exhaustive" tests
 	@$(PYTEST) -m "alone and exhaustive" tests
 
-test-browser: $(VENV)/.installed-book  ## the book and the page of the service in a Chromium, where one is installed
-	@$(PYTEST) -rs tests/test_book.py tests/test_serving_page.py
+test-browser: $(VENV)/.installed-book  ## the book, JupyterLab and the page of the service in a Chromium, where one is installed
+	@$(PYTEST) -rs tests/test_book.py tests/test_jupyterlab.py tests/test_serving_page.py
 
 lint: install
 	@$(PYTHON) -m ruff check --quiet .

@@ -13,6 +13,7 @@ root_doc = "docs/index"
 include_patterns = [
     "docs/*.md",
     "notebooks/*.ipynb",
+    "notebooks/solutions/*.ipynb",
     "notebooks/README.md",
     "README.md",
     "CONTRIBUTING.md",

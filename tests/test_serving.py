@@ -16,7 +16,7 @@ from http.client import HTTPConnection
 import numpy as np
 import pytest
 from PIL import Image
-from serving_packages import NAME, make, put
+from serving_packages import NAME, put
 
 import masslib
 from masslib._util import manifest
@@ -24,11 +24,6 @@ from masslib.packaging import golden
 
 pytest.importorskip("httptools", reason="the extra serve is not installed")
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from http.client import HTTPConnection
 
 import numpy as np
 import pytest
-from serving_packages import NAME, make, put
+from serving_packages import NAME
 
 import masslib
 from masslib.packaging import golden
@@ -13,25 +13,17 @@ pytest.importorskip("httptools", reason="the extra serve is not installed")
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    packages = make(tmp_path_factory.mktemp("packages"))
-    folder = tmp_path_factory.mktemp("models")
-    put(packages[1], folder, 1)
-    return folder
-
-
-def _expected(root):
-    package = golden(root / NAME / "1")
+def _expected(served):
+    package = golden(served / NAME / "1")
     return package.inputs, package.outputs["tflite"]
 
 
-def test_the_asgi_application_answers_and_limits(root):
+def test_the_asgi_application_answers_and_limits(served):
     from masslib.serving.asgi import Application
     from masslib.serving.settings import Settings
 
-    x, expected = _expected(root)
-    application = Application(Settings(str(root), max_body=100_000))
+    x, expected = _expected(served)
+    application = Application(Settings(str(served), max_body=100_000))
 
     async def ask(method: str, path: str, *parts: bytes) -> tuple[int, bytes]:
         waiting, sent = list(parts), []
@@ -70,18 +62,18 @@ def test_the_asgi_application_answers_and_limits(root):
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # Ray leaves sockets open and warns of its own settings
-def test_ray_serve_answers_on_two_nodes(root):
+def test_ray_serve_answers_on_two_nodes(served):
     ray = pytest.importorskip("ray", reason="ray[serve] is not installed")
     from ray import serve
     from ray.cluster_utils import Cluster
 
-    x, expected = _expected(root)
+    x, expected = _expected(served)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
         cluster.add_node(num_cpus=2)
         ray.init(address=cluster.address)
         serve.start(http_options={"host": "127.0.0.1", "port": 8127})
-        serve.run(masslib.serving.ray_app(root, replicas=2), route_prefix="/")
+        serve.run(masslib.serving.ray_app(served, replicas=2), route_prefix="/")
         for _ in range(4):
             connection = HTTPConnection("127.0.0.1", 8127, timeout=60)
             connection.request("POST", f"/v1/models/{NAME}:predict", json.dumps({"instances": x.tolist()}))

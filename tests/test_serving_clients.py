@@ -12,7 +12,7 @@ from http.client import HTTPSConnection
 
 import numpy as np
 import pytest
-from serving_packages import NAME, make, put
+from serving_packages import NAME, put
 
 import masslib
 from masslib.packaging import golden
@@ -22,16 +22,8 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    packages = make(tmp_path_factory.mktemp("packages"))
-    folder = tmp_path_factory.mktemp("models")
-    put(packages[1], folder, 1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def known(root):
-    rows = golden(root / NAME / "1")
+def known(served):
+    rows = golden(served / NAME / "1")
     return rows.inputs, rows.outputs["tflite"]
 
 
@@ -62,10 +54,10 @@ asyncio.run(main(*sys.argv[1:]))
 @pytest.mark.skipif(
     "KSERVE" not in os.environ, reason="KSERVE names no Python with kserve, which wants an older pandas"
 )
-def test_the_client_of_kserve_is_answered(root, known, tmp_path):
+def test_the_client_of_kserve_is_answered(served, known, tmp_path):
     x, expected = known
     np.save(tmp_path / "x.npy", x)
-    with masslib.serve(root) as server:
+    with masslib.serve(served) as server:
         done = subprocess.run(
             [os.environ["KSERVE"], "-c", _KSERVE, server.url, NAME, str(tmp_path / "x.npy")],
             capture_output=True, text=True, timeout=120, env={"PATH": os.environ["PATH"]}, cwd=tmp_path,
@@ -76,7 +68,7 @@ def test_the_client_of_kserve_is_answered(root, known, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the certificate, is not installed")
-def test_tls_and_a_token_go_together(root, known, tmp_path):
+def test_tls_and_a_token_go_together(served, known, tmp_path):
     x, expected = known
     certificate, key, tokens = (tmp_path / name for name in ("cert.pem", "key.pem", "tokens"))
     tokens.write_text("a" * 32)
@@ -86,7 +78,7 @@ def test_tls_and_a_token_go_together(root, known, tmp_path):
         check=True, capture_output=True,
     )  # fmt: skip
     files = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key), "token_file": str(tokens)}
-    with masslib.serve(root, workers=2, **files) as server:
+    with masslib.serve(served, workers=2, **files) as server:
         assert server.url.startswith("https://")
         np.testing.assert_allclose(server.predict(x, NAME), expected, atol=1e-5)
         context = ssl.create_default_context(cafile=certificate)
@@ -170,9 +162,9 @@ def _wait(port, process):
     raise TimeoutError("PostgreSQL did not start")
 
 
-def test_answers_are_kept_in_postgresql(root, known, postgres):
+def test_answers_are_kept_in_postgresql(served, known, postgres):
     x, expected = known
-    with masslib.serve(root, workers=2, record=postgres) as server:
+    with masslib.serve(served, workers=2, record=postgres) as server:
         for row in x[:6]:
             server.predict(row[None], NAME)
         assert server.status()["restarts"] == 0
@@ -182,22 +174,22 @@ def test_answers_are_kept_in_postgresql(root, known, postgres):
     np.testing.assert_array_equal(found, sorted(x[:6].reshape(6, -1).tolist()))
 
 
-def test_a_database_that_cannot_be_reached_is_told_before_anything_starts(root):
+def test_a_database_that_cannot_be_reached_is_told_before_anything_starts(served):
     pytest.importorskip("psycopg", reason="the extra postgres is not installed")
     url = "postgresql+psycopg://tester:secret@127.0.0.1:1/nothing"
     with pytest.raises(RuntimeError, match="the database postgresql") as caught:
-        masslib.serve(root, record=url)
+        masslib.serve(served, record=url)
     assert "secret" not in str(caught.value)
 
 
-def test_a_driver_that_is_missing_is_named(root):
+def test_a_driver_that_is_missing_is_named(served):
     with pytest.raises(RuntimeError, match="the URL of the database|No module named"):
-        masslib.serve(root, record="nonsense://here")
+        masslib.serve(served, record="nonsense://here")
 
 
-def test_three_models_are_ready_soon_and_small(root, tmp_path):
+def test_three_models_are_ready_soon_and_small(served, tmp_path):
     for name in ("one", "two", "three"):
-        put(root / NAME / "1", tmp_path, 1, name=name)
+        put(served / NAME / "1", tmp_path, 1, name=name)
     with masslib.serve(tmp_path) as server:
         spent, memory = _cpu(server.pids[0]), _memory(server.pids[0])
         with open(f"/proc/{server.pids[0]}/maps") as maps:

@@ -10,7 +10,7 @@ from http.client import HTTPConnection, HTTPException
 import numpy as np
 import pytest
 from PIL import Image
-from serving_packages import NAME, make, put
+from serving_packages import NAME
 
 import masslib
 
@@ -23,11 +23,8 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    packages = make(tmp_path_factory.mktemp("packages"))
-    folder = tmp_path_factory.mktemp("models")
-    put(packages[1], folder, 1)
-    with masslib.serve(folder, read_timeout=0.5, max_body=2**20) as server:
+def service(served):
+    with masslib.serve(served, read_timeout=0.5, max_body=2**20) as server:
         yield server
         assert server.status()["restarts"] == 0
         errors = [line for line in server.log() if line["event"] == "error"]

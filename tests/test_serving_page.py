@@ -1,7 +1,7 @@
 import shutil
 
 import pytest
-from serving_packages import NAME, make, put
+from serving_packages import NAME, put
 
 import masslib
 
@@ -16,8 +16,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    packages = make(tmp_path_factory.mktemp("packages"))
+def service(packages, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     put(packages[1], folder, 1)
     put(packages[2], folder, 2)

@@ -60,6 +60,18 @@ def _texts(count):
     return rows.shuffle(count, seed=2).batch(16)
 
 
+def _sequences():
+    """A layer on every place of a sequence: TensorFlow does not know the shape of its gradient."""
+    words = keras.Input((7,), dtype="int32")
+    hidden = layers.Embedding(20, 6, embeddings_initializer=_init())(words)
+    hidden = layers.Dense(6, use_bias=False, kernel_initializer=_init())(hidden)
+    model = keras.Model(
+        words, layers.Dense(3, activation="softmax", kernel_initializer=_init())(layers.Flatten()(hidden))
+    )
+    model.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy")
+    return model
+
+
 class _Batches(keras.utils.PyDataset):
     def __init__(self):
         super().__init__(workers=2)
@@ -99,6 +111,9 @@ def _found():
     fitted("steps", _two_headed, x, y, **steps, **options | {"epochs": 3, "initial_epoch": 1})
     fitted("PyDataset", _two_headed, _Batches(), epochs=2, verbose=0, validation_data=_Batches())
     fitted("text", text, _texts(64), epochs=2, verbose=0, validation_data=_texts(33))
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(0, 20, (64, 7)), rng.integers(0, 3, 64)
+    fitted("sequences", _sequences, *tokens, accumulate=2, **options)
     endless = _texts(64).repeat()
     fitted("endless text", text, endless, epochs=2, steps_per_epoch=3, verbose=0)
     found = {name: [*model.get_weights(), *history.values()] for name, (model, history) in trained.items()}

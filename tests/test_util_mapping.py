@@ -2,12 +2,14 @@
 
 import concurrent.futures
 import multiprocessing
+import sys
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import masslib
 from masslib._util.mapping import mapped
 from masslib.data import from_directory, read_shards, write_shards
 
@@ -63,3 +65,16 @@ def test_the_error_of_a_job_is_raised(processes):
     for on in (None, map, processes):
         with pytest.raises(ZeroDivisionError, match="job 2"):
             mapped(_broken, [1, 2, 3], on)
+
+
+@pytest.mark.parametrize("extra, module", [("ray", "ray"), ("spark", "pyspark")])
+def test_an_engine_that_is_not_installed_is_named_with_its_extra(extra, module, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == module or name.endswith(f".on_{extra}")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    words = rf"^.*on='{extra}'.* needs {module}, which comes with: pip install 'masslib\[{extra}\]'$"
+    with pytest.raises(ModuleNotFoundError, match=words):
+        masslib.launch(_broken, [1], on=extra)
+    if extra == "ray":  # of Spark one passes the session
+        with pytest.raises(ModuleNotFoundError, match=words):
+            mapped(abs, [1], on=extra)

@@ -28,7 +28,7 @@ _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
 }
-_KEPT_CELL_METADATA = ("jupyter", "tags")
+_KEPT_CELL_METADATA = ("jupyter", "mystnb", "tags")
 SHOW_ONLY = "show-only"
 """The tag of a cell whose output is not committed, such as photos of a data set with a licence of its own."""
 SHOW_ONLY_OUTPUT = "run this cell to see it\n"

@@ -92,10 +92,7 @@ def _python(notebook: NotebookNode) -> Found:
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
         definitions += [number for node in tree.body if isinstance(node, kinds)]
     for number in definitions[MAX_DEFINITIONS:]:
-        yield (
-            number,
-            (f"a notebook has at most {MAX_DEFINITIONS} functions and classes, the others belong in masslib; {_EDIT}"),
-        )
+        yield number, f"more than {MAX_DEFINITIONS} functions and classes, the others belong in masslib; {_EDIT}"
 
 
 def _length(notebook: NotebookNode) -> Found:

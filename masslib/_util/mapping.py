@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -34,7 +35,9 @@ def mapped(fn: Callable[[Job], Result], jobs: Sequence[Job], on: Any = None) -> 
     if hasattr(on, "sparkContext"):
         return on.sparkContext.parallelize(jobs, max(1, len(jobs))).map(fn).collect()
     if isinstance(on, str) and (on == "ray" or ":" in on):
-        return _by_ray(fn, jobs, None if on == "ray" else on)
+        ray = _ray_at(on)
+        task = ray.remote(max_retries=3)(fn)
+        return ray.get([task.remote(job) for job in jobs])
     if callable(getattr(on, "submit", None)):
         return list(on.map(fn, jobs))
     if callable(on):
@@ -54,14 +57,29 @@ def called(calls: Sequence[Callable[[], Result]], on: Any) -> list[Result]:
     return mapped(_call, [cloudpickle.dumps(call) for call in calls], on)
 
 
+def slots(on: Any) -> int:
+    """How many jobs run at once: what a cluster says, and for anything else the cores of this machine.
+
+    Example:
+        >>> slots(map) == os.cpu_count()
+        True
+    """
+    if hasattr(on, "sparkContext"):
+        context = on.sparkContext
+        return max(1, context.defaultParallelism // int(context.getConf().get("spark.task.cpus", "1")))
+    if isinstance(on, str):
+        return max(1, int(_ray_at(on).cluster_resources().get("CPU", 1)))
+    return os.cpu_count() or 1
+
+
 def _call(pickled: bytes) -> Any:
     return pickle.loads(pickled)()
 
 
-def _by_ray(fn: Callable[[Job], Result], jobs: Sequence[Job], address: str | None) -> list[Result]:
+def _ray_at(on: str) -> Any:
+    """Ray, connected to the cluster at an address; to the one of the environment, or a new one, for `"ray"`."""
     with needed_by("on='ray'"):
         import ray
     if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False)
-    task = ray.remote(max_retries=3)(fn)
-    return ray.get([task.remote(job) for job in jobs])
+        ray.init(address=None if on == "ray" else on, log_to_driver=False)
+    return ray

@@ -12,7 +12,7 @@ from masslib._util.extras import needed_by
 from masslib.data import idx, photo_sets, rating_sets, sound_sets, table, text_sets
 from masslib.data._split import parts
 from masslib.data.arrays import from_arrays
-from masslib.data.sources import Entry, File, Form, checked, located
+from masslib.data.sources import Entry, File, checked, located
 from masslib.data.splits import Splits, set_aside
 from masslib.data.subset import Subset
 
@@ -89,8 +89,7 @@ def load(
 
 def _content(entry: Entry, folder: str | os.PathLike[str] | None) -> Any:
     """What `Entry.read` gets: paths of files, or columns, checked."""
-    forms = entry.forms or (Form(entry.files, list),)
-    form, paths = located(entry.name, forms, entry.cache, folder)
+    form, paths = located(entry.name, entry.stored, entry.cache, folder)
     if not entry.forms:
         return paths
     try:

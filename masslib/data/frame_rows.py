@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -111,15 +110,14 @@ def written(frame: Any, plan: Plan, folder: str) -> list[Written]:
     match library_of(frame):
         case "pyspark":
             chosen = frame.select(*(f"`{name}`" for name in names))
-            found = chosen.rdd.mapPartitions(partial(_of_partition, names, plan, folder)).collect()
+            made = chosen.rdd.mapPartitions(partial(_of_partition, names, plan, folder)).collect()
         case "ray":
             pieces = frame.select_columns(names).map_batches(
                 partial(_of_batch, plan, folder), batch_size=None, batch_format="pandas"
             )
-            found = [row["pieces"] for row in pieces.take_all()]
+            made = [row["piece"] for row in pieces.take_all()]
         case _:
-            found = [_of_records(plan, folder, _records(frame))]
-    made = [piece for pieces in found for piece in pickle.loads(pieces)]
+            made = _of_records(plan, folder, _records(frame))
     for piece in made:
         if piece.problem:
             raise ValueError(piece.problem)
@@ -131,22 +129,22 @@ def _records(frame: Any) -> Iterator[dict[str, Any]]:
     return (dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None))
 
 
-def _of_partition(names: list[str], plan: Plan, folder: str, rows: Iterable[Any]) -> Iterator[bytes]:
+def _of_partition(names: list[str], plan: Plan, folder: str, rows: Iterable[Any]) -> list[Written]:
     """A task of Spark."""
-    yield _of_records(plan, folder, (dict(zip(names, row, strict=True)) for row in rows))
+    return _of_records(plan, folder, (dict(zip(names, row, strict=True)) for row in rows))
 
 
 def _of_batch(plan: Plan, folder: str, batch: Any) -> dict[str, Any]:
     """A task of Ray."""
-    return {"pieces": np.array([_of_records(plan, folder, _records(batch))], object)}
+    return {"piece": np.array(_of_records(plan, folder, _records(batch)), object)}
 
 
-def _of_records(plan: Plan, folder: str, records: Iterable[dict[str, Any]]) -> bytes:
+def _of_records(plan: Plan, folder: str, records: Iterable[dict[str, Any]]) -> list[Written]:
     """What an engine brings back; a wrong row as well, for it would be wrong in every attempt."""
     try:
-        return pickle.dumps(list(_pieces(plan, folder, records)))
+        return list(_pieces(plan, folder, records))
     except ValueError as error:
-        return pickle.dumps([Written(problem=str(error))])
+        return [Written(problem=str(error))]
 
 
 def _pieces(plan: Plan, folder: str, records: Iterable[dict[str, Any]]) -> Iterator[Written]:

@@ -19,7 +19,8 @@ from masslib.data.batches import whole
 from masslib.data.rows import Index, Rows
 
 _RESIZE = ("stretch", "crop", "pad")
-_MANY, _CHUNK = 2000, 100
+_MANY = 2000
+_LEAST, _JOBS = 100, 64  # files that a job looks at, and how many jobs if there are many files
 _TOLD = 5  # files that an error names
 
 
@@ -169,7 +170,8 @@ def decoder(image_size: Sequence[int], channels: int, resize: str, max_pixels: i
 def unreadable(folder: Path, names: Sequence[str], decode: Decoder, on: Any) -> list[str | None]:
     """For each file the reason why it cannot be used, or None."""
     if on is not None:
-        jobs = [(folder, names[k : k + _CHUNK], decode) for k in range(0, len(names), _CHUNK)]
+        size = max(_LEAST, -(-len(names) // _JOBS))
+        jobs = [(folder, names[k : k + size], decode) for k in range(0, len(names), size)]
         return [reason for reasons in mapped(_reasons_of, jobs, on) for reason in reasons]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's doubts about files; what it cannot read is reported

@@ -86,6 +86,11 @@ class Entry:
     sha256: str | None = None
     by: str | None = None
 
+    @property
+    def stored(self) -> tuple[Form, ...]:
+        """`forms`, or `files` as the only one."""
+        return self.forms or (Form(self.files, list),)
+
 
 def located(
     name: str, forms: Sequence[Form], cache: str, folder: str | os.PathLike[str] | None
@@ -112,7 +117,7 @@ def located(
             return form, [paths[file] for file in form.files]
     missing = [file for file in form.files if file not in paths]
     if folder is not None or not all(file.url for file in missing):
-        raise FileNotFoundError(_wanted(name, forms, missing, places[1] if len(places) == 3 else places[0]))
+        raise FileNotFoundError(_wanted(name, forms, missing, places[-2] if folder is None else places[0]))
     try:
         paths |= {file: _download(file, store) for file in missing}
     except OSError as error:
@@ -130,8 +135,7 @@ def is_at_hand(entry: Entry) -> bool:
         True
     """
     places, _ = _places(entry.name, entry.cache, None)
-    forms = entry.forms or (Form(entry.files, list),)
-    return any(all(_path(file, places) for file in form.files) for form in forms)
+    return any(all(_path(file, places) for file in form.files) for form in entry.stored)
 
 
 def checked(name: str, columns: Columns, sha256: str | None) -> Columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,7 @@ class Evaluation:
         right: Whether each row is right, `(n,)`, if accuracy is a share of rows.
         without: Figure -> its values without each group of rows, for the intervals.
         units: How many rows, or users, can be drawn independently.
+        slices: Name -> the evaluation of a part of the rows, for those that `evaluate(..., slices=...)` was asked for.
     """
 
     task: str
@@ -109,6 +111,7 @@ class Evaluation:
     right: np.ndarray | None = field(default=None, compare=False)
     without: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
     units: int = field(default=0, compare=False)
+    slices: Mapping[str, Evaluation] = field(default_factory=dict, compare=False)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -131,6 +134,19 @@ class Evaluation:
             if name in self.without
         }
         return found if self.accuracy_interval is None else found | {"accuracy": self.accuracy_interval}
+
+    @property
+    def by_slice(self) -> pd.DataFrame:
+        """One row per slice, the worst first: rows, figures, and `low` and `high`, the 95 % interval of the first."""
+        import pandas as pd
+
+        first = FIGURES[self.task][0]
+        rows: dict[str, dict[str, Any]] = {}
+        for name, part in self.slices.items():
+            low, high = part.intervals.get(first, (math.nan, math.nan))
+            rows[name] = {"n": part.n, **part.metrics, "low": low, "high": high}
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=["n", *self.metrics, "low", "high"])
+        return table.sort_values(first, ascending=first not in SMALL_IS_GOOD, kind="stable")
 
     def plot(self) -> Figure:
         """Draw the confusion matrix with `masslib.plot.confusion`.

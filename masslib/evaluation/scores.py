@@ -13,6 +13,7 @@ from masslib.evaluation.classes import binary, multiclass, multilabel, out_of_sc
 from masslib.evaluation.outputs import Piece, Source, class_names, pieces, source_of
 from masslib.evaluation.ranking import ranking
 from masslib.evaluation.result import Evaluation, Evaluations
+from masslib.evaluation.slicing import Sliced, parts_of
 from masslib.evaluation.streams import Regression, Segmentation, Tokens
 from masslib.evaluation.tasks import TASKS, About, check_labels, compiled_options, pick_task
 
@@ -34,6 +35,7 @@ def evaluate(
     ignore_class: int | None = None,
     groups: str | np.ndarray | None = None,
     k: int = 10,
+    slices: Mapping[str, Any] | None = None,
 ) -> Evaluation | Evaluations:
     """Run `model` over `data` and compute the metrics of its task with scikit-learn.
 
@@ -71,13 +73,17 @@ def evaluate(
             loss says, as `SparseCategoricalCrossentropy(ignore_class=255)` does.
         groups: The user of each row, `(n,)`, for `"ranking"`; or the name of the input that holds it.
         k: How many items count in `"ranking"`.
+        slices: Name -> which rows belong to a part of the data that is judged by itself as well, booleans `(n,)`; or
+            name -> a value per row, `(n,)`, such as a category, each of which is a slice `name=value`. Slices may
+            overlap. `Evaluation.slices` holds an `Evaluation` of each, `Evaluation.by_slice` is the table, worst first.
 
     Returns:
         An `Evaluation`; of several outputs `Evaluations`, by their names.
 
     Raises:
         TypeError: `model` cannot predict; `data` is not one of the above.
-        ValueError: Data, labels and outputs do not fit each other or the task; NaN in the outputs.
+        ValueError: Data, labels and outputs do not fit each other or the task; NaN in the outputs; a slice without
+            rows.
 
     Warns:
         RuntimeWarning: A class is absent from `y`, so that the AUC is undefined (NaN).
@@ -93,6 +99,12 @@ def evaluate(
         ...         return x
         >>> evaluate(Threshold(), (np.array([[0.1], [0.4], [0.7], [0.9]]), np.array([0, 1, 1, 1])), task="binary")
         Evaluation(binary, n=4: accuracy 0.75 [0.3006, 0.9544], precision 1, recall 0.6667, f1 0.8, auc 1)
+        >>> by_age = {"age": np.array(["old", "young", "old", "young"])}
+        >>> x, y = np.array([[0.1], [0.4], [0.7], [0.9]]), np.array([0, 1, 1, 1])
+        >>> evaluate(Threshold(), (x, y), task="binary", slices=by_age).by_slice["accuracy"]
+        age=young    0.5
+        age=old      1.0
+        Name: accuracy, dtype: float64
     """
     passed = task.values() if isinstance(task, Mapping) else [task]
     wrong = [it for it in passed if it not in TASKS]
@@ -103,27 +115,31 @@ def evaluate(
     if ignore_class is None:
         ignore_class = compiled_options(model).get("ignore_class")
     users = None if groups is None or isinstance(groups, str) else _users(groups, source.rows)
-    judges: dict[str, Any] = {}
+    parts, judges = parts_of(slices, source.rows), {}
     for piece in pieces(model, source, int(batch_size)):
         for name, y in piece.y.items():
             if name not in judges:
                 one = task if isinstance(task, str) else task.get(name, "auto")
-                judges[name] = _judge(one, model, source, piece, name, ignore_class, int(k))
+                make = _judge_maker(one, model, source, piece, name, ignore_class, int(k))
+                judges[name] = make(source.rows), Sliced(parts, make)
             check_labels(y)
-            judges[name].add(
-                piece.rows, piece.outputs[name], y, piece.weights.get(name), _some_users(groups, users, piece)
-            )
-    found = {name: judge.result() for name, judge in judges.items()}
+            rest = piece.outputs[name], y, piece.weights.get(name), _some_users(groups, users, piece)
+            judge, sliced = judges[name]
+            judge.add(piece.rows, *rest)
+            sliced.add(piece.rows, *rest)
+    found = {name: replace(judge.result(), slices=sliced.results()) for name, (judge, sliced) in judges.items()}
     return found[""] if list(found) == [""] else Evaluations(found)
 
 
-def _judge(task: str, model: Any, source: Source, piece: Piece, name: str, ignore: int | None, k: int) -> Any:
-    """What adds up the rows of one output."""
+def _judge_maker(
+    task: str, model: Any, source: Source, piece: Piece, name: str, ignore: int | None, k: int
+) -> Callable[[int], Any]:
+    """Number of rows -> what adds up so many rows of one output."""
     several, shape = list(piece.outputs), piece.outputs[name].shape
     classes = class_names(source.classes, piece).get(name)
     about = About(task, model, name, several, shape, classes is not None, ignore)
     task = pick_task(about, lambda: np.asarray(piece.by_name("y", source.labels())[name]))
-    return _Asked(task, source.rows, classes, ignore, k).judge(shape, alone=len(several) == 1)
+    return lambda rows: _Asked(task, rows, classes, ignore, k).judge(shape, alone=len(several) == 1)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from masslib.export._saved_model import saved_model
 from masslib.export._tflite import Exportable, tflite
 from masslib.formats import metadata
 from masslib.packaging import _golden, card, preprocessing, provenance, reference
+from masslib.packaging._replaces import Replaces
 
 if TYPE_CHECKING:
     import keras
@@ -63,6 +64,7 @@ def package(
     examples: Any = None,
     scale: float | None = None,
     seed: int = 0,
+    replaces: Replaces | str | os.PathLike[str] | None = None,
     verbose: bool = True,
 ) -> Path:
     """Write a model in several formats, measure each file, and write down what its users need to know.
@@ -93,6 +95,9 @@ def package(
             bytes; 1/255 if the largest value of its images is 1, and 1 if it is 255. Where it does not tell, such as
             for standardized images, the package takes no photos, and the card says so.
         seed: Seed of the choice of calibration rows.
+        replaces: The package of the version before, or a `masslib.packaging.Replaces`, which says on which rows besides
+            the test split the new one must not be worse. Where it is, nothing is written; else the manifest tells by
+            how much it is better.
         verbose: Whether to show progress.
 
     Returns:
@@ -101,7 +106,8 @@ def package(
     Raises:
         TypeError: If `model` is not a Keras model.
         ValueError: If a format is unknown or does not go with the model; the folder holds files of others; or a file
-            answers differently from the model. Nothing is left behind then.
+            answers differently from the model; or one is worse than that of the version that it `replaces`. Nothing is
+            left behind then.
 
     References:
         Mitchell et al., "Model Cards for Model Reporting", 2019.
@@ -127,6 +133,8 @@ def package(
         folder.mkdir()
         scale = preprocessing.known_scale(splits.train.rows) if scale is None else scale
         files = _write(model, network, splits, formats, folder, description, scale, seed, verbose)
+        gate = replaces if isinstance(replaces, Replaces) or replaces is None else Replaces(replaces)
+        passed = gate and gate.check(files, splits.test, compiled_task(network))
         golden = splits.test[:_GOLDEN][0] if examples is None else examples
         measured, answers = _measure(files, network, splits, golden, verbose)
         facts = {
@@ -140,6 +148,7 @@ def package(
             "packages": provenance.versions(),
             "machine": provenance.machine(),
             "models": measured,
+            **({"replaces": passed} if passed else {}),
             "golden": _golden.write(folder, _golden.Golden(golden, answers)),
             "preprocessing": preprocessing.describe(splits.test.rows, scale),
             "reference": _reference(next(iter(files.values())), splits),

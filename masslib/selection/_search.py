@@ -26,6 +26,7 @@ from masslib.graph.compiled import compile_config
 from masslib.graph.copying import copied
 from masslib.packaging import provenance
 from masslib.selection._sensitivity import Sensitivity, sensitivity
+from masslib.selection.ahead import Ahead
 from masslib.selection.candidates import Family, families_for, next_candidate
 from masslib.selection.judging import quality, scored
 from masslib.selection.metric import Metric
@@ -57,6 +58,7 @@ def search(
     seed: int = 0,
     verbose: bool = True,
     custom_layers: Mapping[type, Any] | None = None,
+    on: Any = None,
 ) -> Search:
     """Find the recipe that makes a model smallest or fastest without losing more of a metric than allowed.
 
@@ -91,6 +93,13 @@ def search(
         seed: Seed of the fine-tuning, the calibration and the rows that sensitivity is measured on.
         verbose: Whether to show progress.
         custom_layers: As in `masslib.compress`.
+        on: Where the trials are made: None for this process, one after another; or side by side by a
+            `concurrent.futures.Executor`, a `SparkSession`, `"ray"` or the address of a Ray cluster, or anything that
+            maps, `on(fn, jobs)`. As many at once as the cluster has cores (otherwise this machine): the next one, and
+            those that come after it if it is accepted or refused, of which some are thrown away. The search takes them
+            in its own order, so trials and best are those of a search in turn; where another number of threads
+            computes, to rounding. Times are measured while others compute: `"latency"` is better searched in turn. The
+            model and the data travel, and the files come back.
 
     Returns:
         A `Search`, whose `.best` is ready for `masslib.export.tflite`, or `masslib.export.packed`.
@@ -134,9 +143,10 @@ def search(
         trials: list[Trial] = []
         found, stopped = None, "interrupted"
         with suppress(KeyboardInterrupt):  # the best so far is what was asked for
-            found = store.sensitivity() or _measured(model, metric, splits, store, seed, verbose, custom_layers)
+            found = store.sensitivity() or _measured(model, metric, splits, store, seed, verbose, custom_layers, on)
             families = families_for(objective, found, tuning)
-            stopped = _run(families, store, judge, trials, budget, deadline, verbose)
+            ahead = None if on is None else Ahead(store, judge, families, on)
+            stopped = _run(families, store, judge, ahead, trials, budget, deadline, verbose)
         best = min((t for t in trials if t.accepted), key=lambda trial: trial.score, default=None)
         file = store.baseline if best is None else store.file(trials.index(best))
         judged = {"float": store.baseline, "best": file}
@@ -159,6 +169,7 @@ def _run(
     families: list[Family],
     store: Folder,
     judge: Judge,
+    ahead: Ahead | None,
     trials: list[Trial],
     budget: int,
     deadline: float | None,
@@ -174,6 +185,8 @@ def _run(
             trial = store.trial(len(trials), candidate.name)
             if trial is None and deadline is not None and time.monotonic() > deadline:
                 return "the time is up"
+            if trial is None and ahead is not None:
+                trial = ahead.make(trials, candidate, budget - len(trials))
             trials.append(trial or store.make(len(trials), judge, candidate))
             shown.update()
     return "the budget of trials is used"
@@ -187,6 +200,7 @@ def _measured(
     seed: int,
     verbose: bool,
     custom_layers: Mapping[type, Any] | None,
+    on: Any,
 ) -> Sensitivity:
     """Measure the sensitivity of what can be pruned."""
     prunable = diagnose(model, min_share=0, custom_layers=custom_layers)["prunes"]
@@ -194,7 +208,7 @@ def _measured(
     layers = list(prunable.index[prunable])
     if not layers:
         raise ValueError(f"model {model.name!r} has no layer that can be pruned; masslib.diagnose(model) tells why")
-    found = sensitivity(model, rows, levels=_LEVELS, layers=layers, metric=metric, verbose=verbose)
+    found = sensitivity(model, rows, levels=_LEVELS, layers=layers, metric=metric, verbose=verbose, on=on)
     store.keep_sensitivity(found)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,9 +120,15 @@ class Folder:
         """Run a trial and keep it, whole or not at all."""
         with replacing(self._place(number)) as place:
             place.mkdir()
-            trial = judge.trial(candidate, place / _FILE, place / _MODEL)
-            write_sealed(place / _TRIAL, asdict(trial))
-        return trial
+            return make_trial(place, judge, candidate)
+
+    def keep(self, number: int, name: str, files: Mapping[str, bytes]) -> Trial:
+        """Keep a trial that was made elsewhere, whole or not at all."""
+        with replacing(self._place(number)) as place:
+            for file, content in files.items():
+                (place / file).parent.mkdir(parents=True, exist_ok=True)
+                (place / file).write_bytes(content)
+        return self.trial(number, name)
 
     def _place(self, number: int) -> Path:
         return self._path / f"trial-{number:03d}"
@@ -148,6 +155,12 @@ class Judge:
         self._row = splits.valid[:1][0]
         self._float = metric.score(baseline, splits.valid, self._told)
         self._bulk = Bulk.of(baseline, self._row)
+
+    def beside(self, baseline: Path) -> Judge:
+        """The same judge in a process of its own, where nobody watches: with the float file in another place."""
+        judge = copy(self)
+        judge._baseline, judge._options = baseline, {**self._options, "verbose": False}
+        return judge
 
     def trial(self, candidate: Candidate, file: Path, folder: Path) -> Trial:
         """Compress, export and measure; what cannot be made is a trial that was not accepted."""
@@ -186,6 +199,13 @@ class Judge:
         if self._objective == "latency":
             return (1 / figures["times_faster"], figures["gzipped_kb"])
         return (figures["mflops"], figures["gzipped_kb"])[:: 1 if self._objective == "flops" else -1]
+
+
+def make_trial(place: Path, judge: Judge, candidate: Candidate) -> Trial:
+    """Run a trial and leave what belongs to it in a folder."""
+    trial = judge.trial(candidate, place / _FILE, place / _MODEL)
+    write_sealed(place / _TRIAL, asdict(trial))
+    return trial
 
 
 def fingerprint(model: keras.Model) -> str:

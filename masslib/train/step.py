@@ -206,6 +206,13 @@ class _GradientTap:
         return updates[0]
 
 
+def _dense(gradient: Any, variable: keras.Variable) -> tf.Tensor:
+    """The gradient as a tensor of the shape of its variable, which that of `Dense` on sequences does not know."""
+    dense = tf.convert_to_tensor(gradient)
+    dense.set_shape(variable.shape)
+    return dense
+
+
 def _summed_step(model: keras.Model, reduce: Callable, replicas: Replicas, cut: _Cut, *, compiled: bool) -> Callable:
     strategy, optimizer, accumulate = model.distribute_strategy, model.optimizer, cut.accumulate
     tap = _GradientTap(optimizer)
@@ -220,7 +227,7 @@ def _summed_step(model: keras.Model, reduce: Callable, replicas: Replicas, cut: 
             if replicas.count == accumulate == 1 and any(isinstance(g, tf.IndexedSlices) for g in grads):
                 raise _OtherOptimizersError  # an embedding: the optimizer by itself updates only the rows in use
             missing[:] = [g is None for g in grads]
-            grads = [tf.convert_to_tensor(g) for g in grads if g is not None]
+            grads = [_dense(g, v) for g, v in zip(grads, trained, strict=True) if g is not None]
             grads = [g / accumulate for g in grads] if accumulate > 1 else grads
             sums = [a + b for a, b in zip(sums, grads, strict=True)] if sums else grads
         return logs, reduce(sums) if replicas.count > 1 else sums
