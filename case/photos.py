@@ -1,17 +1,22 @@
-"""The photos: the garden data set, what stands in for it where it is not at hand, and hard ones drawn here."""
+"""The photos: the data set `garden`, what stands in for it where it is not at hand, and hard ones made here."""
 
 from __future__ import annotations
+
+from masslib import data
+from masslib.data import sources
+from masslib.data.catalog import CATALOG
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from masslib import data
-from masslib.data.catalog import CATALOG
-from masslib.data.sources import is_at_hand
-
 UNWANTED, WANTED = 0, 1
 CLASSES = ["unwanted", "wanted"]
 _HUES = ((1.0, 0.6, 0.6), (0.6, 1.0, 0.6), (0.6, 0.7, 1.0), (1.0, 0.9, 0.5))
+
+
+def is_at_hand() -> bool:
+    """Whether the photos of `garden` are."""
+    return sources.is_at_hand(CATALOG["garden"])
 
 
 def load(rows: int | None = None, size: int | None = None) -> tuple[data.Splits, str]:
@@ -19,21 +24,24 @@ def load(rows: int | None = None, size: int | None = None) -> tuple[data.Splits,
 
     Args:
         rows: Training photos, chosen at random; all by default.
-        size: Height and width; 80 by default, 32 of the stand-in.
+        size: Height and width; 72 by default, 32 of the stand-in.
 
     Returns:
         The photos in three parts, and a sentence that says what they are.
     """
-    if is_at_hand(CATALOG["garden"]):
-        splits = data.load("garden", image_size=(size or 80,) * 2)
+    if is_at_hand():
+        splits = data.load("garden", image_size=(size or 72,) * 2)
         parts = [_in_memory(part) for part in (splits.train, splits.valid, splits.test)]
-        told = "photographs of flowers (wanted) and snapshots of clothes for sale (unwanted); no person on two sides"
+        about = "Photographs of flowers (wanted) and snapshots of clothes for sale (unwanted); no person on two sides."
     else:
         parts = _stand_in(size or 32)
-        told = "a stand-in, two kinds of Fashion-MNIST on coloured grounds, for the garden photos are not at hand"
+        about = (
+            "A stand-in: two kinds of Fashion-MNIST, dresses (wanted) and coats (unwanted), on coloured grounds, "
+            "because the photos of garden are not at hand; docs/datasets.md says where they belong."
+        )
     if rows is not None:
         parts = [parts[0].sample(rows, seed=0), *(part.sample(min(len(part), rows), seed=0) for part in parts[1:])]
-    return data.Splits(*parts, CLASSES), told
+    return data.Splits(*parts, CLASSES), about
 
 
 def _in_memory(part: data.Subset) -> data.Subset:
@@ -54,28 +62,41 @@ def _stand_in(size: int) -> list[data.Subset]:
     return parts
 
 
-def hard(test: data.Subset, seed: int = 0) -> dict[str, data.Subset]:
-    """Photos that the network was not made for: none of the kinds below was trained with.
+def hard(test: data.Subset, seed: int = 0) -> tuple[data.Subset, np.ndarray]:
+    """Photos that the network was not made for: nothing like them was trained with.
 
     Args:
-        test: The test photos, some of which come turned or dark.
+        test: The test photos, some of which come turned, dark, grey or small.
         seed: Of what is drawn.
 
     Returns:
-        By kind: screens, patterns and drawings, all of them unwanted, and photos that were turned or taken at night.
+        Photos of all kinds, and the kind of each. Screens, patterns and drawings are of no kind that is wanted.
     """
-    rng, size, some = np.random.default_rng(seed), test.input_shape[0], test.sample(min(len(test), 400), seed)
+    rng, size, some = np.random.default_rng(seed), test.input_shape[0], test.sample(min(len(test), 400), seed=seed)
     pixels, labels = some.rows.raw(slice(None)), np.asarray(some.y)
-    drawn = {"screens": _screen, "patterns": _pattern, "drawings": _drawing}
+    drawn = {"screens": _screen, "patterns": _pattern, "drawings of flowers": _drawing}
     sets = {name: (np.stack([draw(rng, size) for _ in range(100)]), np.zeros(100, int)) for name, draw in drawn.items()}
     sets["turned by 90 degrees"] = np.rot90(pixels, axes=(1, 2)), labels
     sets["at night"] = night(pixels), labels
-    return {name: data.from_arrays(np.ascontiguousarray(x), y, classes=CLASSES) for name, (x, y) in sets.items()}
+    sets["grey"] = np.repeat(np.rint(pixels.mean(-1, keepdims=True)).astype(np.uint8), 3, -1), labels
+    sets["small on a white ground"] = _far(pixels), labels
+    x, y = (np.concatenate([part[k] for part in sets.values()]) for k in (0, 1))
+    kinds = np.repeat(list(sets), [len(part[1]) for part in sets.values()])
+    return data.from_arrays(x, y, classes=CLASSES), kinds
 
 
 def night(pixels: np.ndarray) -> np.ndarray:
     """A third of the light, and of what is left red goes first."""
-    return np.rint(pixels * np.array([0.25, 0.32, 0.4])).astype(np.uint8)
+    return np.rint(pixels * np.array([0.25, 0.32, 0.4], np.float32)).astype(np.uint8)
+
+
+def _far(pixels: np.ndarray) -> np.ndarray:
+    """Half as high and wide, in the middle of nothing."""
+    size = pixels.shape[1]
+    half = pixels[:, : size // 2 * 2 : 2, : size // 2 * 2 : 2]
+    edge = (size - half.shape[1]) // 2
+    rest = size - half.shape[1] - edge
+    return np.pad(half, ((0, 0), (edge, rest), (edge, rest), (0, 0)), constant_values=255)
 
 
 def _screen(rng: np.random.Generator, size: int) -> np.ndarray:

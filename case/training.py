@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import time
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import masslib
 from masslib import data
 
 import keras
+import numpy as np
 from keras import layers
 
 from case import networks
 
 BATCH = 64
+RATES = {"pretrained": 2e-3, "residual": 4e-3}
 
 
 def augmentation() -> keras.Sequential:
@@ -42,61 +45,73 @@ def compiled(model: keras.Model, steps: int, rate: float) -> keras.Model:
     return model
 
 
-def worker(shards: str, kind: str, width: int, epochs: int, file: str, dies: bool) -> dict[str, Any]:
+class Dies(keras.callbacks.Callback):
+    """Kills its own process after so many batches, as if the machine had failed."""
+
+    def __init__(self, after: int):
+        super().__init__()
+        self._left = after
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def worker(shards: str, kind: str, options: dict[str, Any], epochs: int, file: str, dies: bool) -> list[float]:
     """What each worker runs: train on its part of every batch; rank 0 writes the network.
 
     Args:
         shards: The folder with `train` and `valid`.
-        kind: "pretrained" or "residual".
-        width: Of a residual network.
+        kind: Of network, "pretrained" or "residual".
+        options: Of the network.
         epochs: Passes over the photos.
         file: Where the trained network goes, `.keras`; the checkpoints lie beside it.
         dies: Whether the second worker is killed in the middle of the training, the first time.
 
     Returns:
-        The seconds and the accuracy on validation photos after each epoch.
+        The accuracy on validation photos after each epoch.
     """
     strategy = masslib.strategy("multi_worker")
     train, valid = (data.read_shards(Path(shards) / name) for name in ("train", "valid"))
     steps = train.steps(BATCH)
     with strategy.scope():
-        options = {"width": width} if kind == "residual" else {}
         model = getattr(networks, kind)(train.input_shape, len(train.classes), **options)
-        compiled(model, steps * epochs, 2e-3 if kind == "pretrained" else 4e-3)
+        compiled(model, steps * epochs, RATES[kind])
     rank, first = strategy.cluster_resolver.task_id, os.environ["MASSLIB_ATTEMPT"] == "0"
-    start, curve = time.time(), []
-
-    def step_ended(step: int, logs: Any) -> None:
-        if dies and first and rank == 1 and int(model.optimizer.iterations) == steps * epochs // 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def epoch_ended(epoch: int, logs: dict[str, float]) -> None:
-        curve.append({"epoch": epoch + 1, "time": time.time() - start, "accuracy": logs["val_accuracy"]})
-
-    watch = keras.callbacks.LambdaCallback(on_train_batch_end=step_ended, on_epoch_end=epoch_ended)
     history = masslib.fit(
-        model, train, validation_data=valid, batch_size=BATCH, epochs=epochs, augment=augmentation(), callbacks=[watch],
-        checkpoint=f"{file}.checkpoint", save_every=max(1, steps // 2), verbose=0,
+        model, train, validation_data=valid, batch_size=BATCH, epochs=epochs, augment=augmentation(), verbose=0,
+        callbacks=[Dies(after=steps * epochs // 2)] if dies and first and rank == 1 else None,
+        checkpoint=f"{file}.checkpoint", save_every=max(1, steps // 2),
     )  # fmt: skip
     if rank == 0:
         model.save(file)
-    return {"curve": curve, "val_accuracy": history.history["val_accuracy"], "seconds": time.time() - start}
+    return history.history["val_accuracy"]
 
 
 def together(
-    shards: Path, kind: str, epochs: int, file: Path, *, width: int = 16, dies: bool = False
-) -> dict[str, Any]:
-    """Train on two workers, a core each, which are started again from the checkpoint when one dies."""
-    arguments = (str(shards), kind, width, epochs, str(file), dies)
-    return masslib.launch(
-        worker, arguments, workers=2, threads=1, max_restarts=1, logs=file.parent / f"{file.stem}-logs"
-    )[0]
+    shards: Path, kind: str, epochs: int, file: Path, *, dies: bool = False, **options: Any
+) -> tuple[keras.Model, list[float]]:
+    """Train on two workers, a core each, which are started again from the checkpoint when one dies.
+
+    Returns:
+        The network that `file` holds now, and what `worker` returns.
+    """
+    logs = file.with_name(f"{file.stem}-logs")
+    with contextlib.redirect_stdout(sys.stderr):  # what the first worker prints
+        told = masslib.launch(
+            worker,
+            (str(shards), kind, options, epochs, str(file), dies),
+            workers=2,
+            threads=1,
+            max_restarts=1,
+            logs=logs,
+        )
+    return keras.models.load_model(file), told[0]
 
 
 def next_version(file: Path, train: data.Subset, feedback: data.Subset, epochs: int) -> keras.Model:
-    """Go on with a network on what it was made with and on what people corrected since, each half of the photos."""
-    import numpy as np
-
+    """Go on with a network: two thirds of the photos are old ones, the rest those that people have corrected since."""
     model = keras.models.load_model(file)
     old = train.sample(min(len(train), 4 * len(feedback)), seed=0)
     again = np.resize(np.arange(len(feedback)), len(old) // 2)
