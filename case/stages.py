@@ -71,7 +71,7 @@ def train(report: Report, folder: Path, splits: data.Splits, kind: str, epochs: 
     with report.stage("Training on two workers") as stage:
         model, accuracies = training.together(folder / "shards", kind, epochs, folder / "float.keras", dies=True)
         stage.bytes = (folder / "float.keras").stat().st_size
-        stage.accuracy = share(masslib.evaluate(model, splits.test))
+        stage.judged(masslib.evaluate(model, splits.test))
         stage.found.append(f"{model.name}: {model.count_params():,} weights, {epochs} epochs")
         stage.found.append("worker 1 was killed half-way; both went on from the checkpoint")
         told = ", ".join(f"{accuracy:.1%}" for accuracy in accuracies)
@@ -86,7 +86,7 @@ def compress(report: Report, folder: Path, model: keras.Model, splits: data.Spli
         file = masslib.export.tflite(small, folder / "int8.tflite", labels=splits.classes)
         packed = masslib.export.packed(small, folder / "int8.packed", labels=splits.classes)
         stage.bytes = zipped(file)
-        stage.accuracy = share(masslib.evaluate(file, splits.test))
+        stage.judged(masslib.evaluate(file, splits.test))
         stage.found.append(f"bytes are those of gzip; {file.stat().st_size / 1e3:.0f} kB as TFLite, ")
         stage.found[-1] += f"{packed.stat().st_size / 1e3:.0f} kB packed"
     return small
@@ -98,7 +98,8 @@ def rival(report: Report, folder: Path, splits: data.Splits, epochs: int) -> Non
         model, _ = training.together(folder / "shards", "residual", epochs, folder / "small.keras", width=12)
         small = masslib.compress(model, masslib.Quantize("int8"), splits.train, verbose=False)
         file = masslib.export.tflite(small, folder / "small.tflite", labels=splits.classes)
-        stage.bytes, stage.accuracy = zipped(file), share(masslib.evaluate(file, splits.test))
+        stage.bytes = zipped(file)
+        stage.judged(masslib.evaluate(file, splits.test))
         stage.found.append(f"{model.name}: {model.count_params():,} weights, int8 as well")
 
 
@@ -109,14 +110,14 @@ def threshold(report: Report, file: Path, splits: data.Splits) -> None:
         best = cheapest(valid, splits.valid.y)
         stage.found.append(f"a wanted photo lost costs {COST_LOST}, an unwanted one let through {COST_LET_THROUGH}")
         for name, limit in (("0.5", 0.5), (f"{best:.3f}, chosen on validation photos", best)):
-            stage.found.append(
-                f"threshold {name}: {1000 * cost(test >= limit, splits.test.y):.1f} per 1,000 test photos"
-            )
+            costs = 1000 * cost(test >= limit, splits.test.y)
+            stage.found.append(f"threshold {name}: {costs:.1f} per 1,000 test photos")
+        stage.figures["threshold"] = best
 
 
 def cheapest(probabilities: np.ndarray, y: Iterable[int]) -> float:
     """The threshold with the least cost; of several the one in the middle, which other photos upset least."""
-    tried = np.unique(np.concatenate([probabilities, [0.0, 0.5, 1.0]]))
+    tried = np.unique(np.concatenate([probabilities, [0.0, 1.0]]))
     tried = (tried[1:] + tried[:-1]) / 2
     costs = np.array([cost(probabilities >= limit, y) for limit in tried])
     best = np.flatnonzero(costs == costs.min())
@@ -134,7 +135,10 @@ def hard(report: Report, file: Path, splits: data.Splits) -> None:
     with report.stage("Photos that it was not made for") as stage:
         subset, kinds = photos.hard(splits.test)
         judged = masslib.evaluate(file, subset, slices={name: kinds == name for name in dict.fromkeys(kinds)})
-        stage.found += [f"{name}: {share(part)} right" for name, part in judged.slices.items()]
+        for name, part in judged.slices.items():
+            low, high = part.accuracy_interval
+            stage.figures[name] = part.accuracy
+            stage.found.append(f"{name}: {part.accuracy:.1%} [{low:.1%}, {high:.1%}] right")
 
 
 def package(report: Report, folder: Path, small: masslib.Compressed, splits: data.Splits) -> None:
@@ -170,9 +174,12 @@ def answer(report: Report, folder: Path, splits: data.Splits) -> None:
             service.ask(server, files[:200])  # warm
             answers, times = service.ask(server, files)
             exif, _ = service.ask(server, turned)
-        stage.found.append(f"{len(files):,} PNG photos on {service.CLIENTS} connections, on one core: ")
-        stage.found[-1] += f"{np.median(times):.1f} ms at the median, {np.quantile(times, 0.99):.1f} ms at the 99th "
-        stage.found[-1] += f"percentile, from file to answer; {service.right(answers, test):.1%} right"
+        p50, p99 = np.quantile(times, [0.5, 0.99]).tolist()
+        stage.figures |= {"p50_ms": p50, "p99_ms": p99}
+        stage.found.append(
+            f"{len(files):,} PNG photos on {service.CLIENTS} connections, on one core, from file to answer: "
+            f"{p50:.1f} ms at the median, {p99:.1f} ms at the 99th percentile; {service.right(answers, test):.1%} right"
+        )
         stage.found.append(f"as JPEG, stored lying with EXIF's word for it: {service.right(exif, test):.1%} right")
 
 
@@ -196,12 +203,13 @@ def follow(report: Report, folder: Path, splits: data.Splits) -> None:
         packaged(small, folder, 2, splits, Replaces(folder / "packages" / "1", on={"night": test}))
         server.wait(service.NAME, 2)
         after, _ = service.ask(server, unseen)
-        stage.accuracy = share(masslib.evaluate(folder / "packages" / "2" / "int8.tflite", splits.test))
+        stage.judged(masslib.evaluate(folder / "packages" / "2" / "int8.tflite", splits.test))
+    stage.figures |= {"night": service.right(before, test), "night_again": service.right(after, test)}
     stage.found += [
         "population stability index: " + ", ".join(f"{name} {psi:.2f}" for name, psi in drifts.items()),
         f"{len(feedback)} photos were corrected; version 2 learned them and took over without a pause",
-        f"other photos at night: {service.right(before, test):.1%} right by version {before[0]['version']}, "
-        f"{service.right(after, test):.1%} by version {after[0]['version']}",
+        f"other photos at night: {stage.figures['night']:.1%} right by version {before[0]['version']}, "
+        f"{stage.figures['night_again']:.1%} by version {after[0]['version']}",
         "the test photos above are by day: version 2 has not forgotten them",
     ]
 
@@ -215,9 +223,3 @@ def at_night(subset: data.Subset) -> data.Subset:
 def zipped(file: Path) -> int:
     """Bytes of a file in gzip."""
     return len(gzip.compress(file.read_bytes(), 9))
-
-
-def share(judged: masslib.evaluation.Evaluation) -> str:
-    """Accuracy with its interval."""
-    low, high = judged.accuracy_interval
-    return f"{judged.accuracy:.2%} [{low:.2%}, {high:.2%}]"
