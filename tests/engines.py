@@ -16,7 +16,7 @@ class Processes:
 
     name, host = "Processes", "127.0.0.1"
 
-    def threads(self, workers, threads):
+    def threads(self, least, most, threads):
         return threads or 1
 
     def start(self, member, workers, threads, gpus):

@@ -98,6 +98,24 @@ def test_it_resumes_from_any_save_point(digits, tmp_path, steps):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("replicas", [(2, 1), (1, 2)])
+def test_what_other_replicas_have_counted_of_an_epoch_is_in_its_metrics(digits, tmp_path, replicas):
+    def compiled(count):
+        with masslib.strategy("mirrored", devices=count).scope():
+            return _compiled("sgd")
+
+    before, after = replicas
+    keras.utils.set_random_seed(0)
+    whole = _fit(compiled(after), digits, tmp_path / "whole").history
+    keras.utils.set_random_seed(0)
+    with pytest.raises(KeyboardInterrupt):
+        _fit(compiled(before), digits, tmp_path / "cut", save_every=1, callbacks=[Interrupt(4)])
+    found = _fit(compiled(after), digits, tmp_path / "cut", save_every=1).history
+    for name, values in whole.items():  # sums of other parts are rounded otherwise
+        np.testing.assert_allclose(found[name], values, rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_a_finished_run_returns_its_history_and_more_epochs_go_on(digits, tmp_path):
     first = _fit(_compiled(), digits, tmp_path).history
     again = _compiled()

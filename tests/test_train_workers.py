@@ -244,19 +244,19 @@ def handled():
 
 
 def test_a_signal_after_the_last_step_is_not_lost(handled):
-    with Termination(SimpleNamespace(workers=2)):
+    with Termination(SimpleNamespace(clustered=True)):
         signal.raise_signal(signal.SIGTERM)
         assert not handled
     assert handled == [signal.SIGTERM]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with pytest.raises(SystemExit, match="143"), Termination(SimpleNamespace(workers=2)):
+    with pytest.raises(SystemExit, match="143"), Termination(SimpleNamespace(clustered=True)):
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_signal_that_is_ignored_is_ignored(handled):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with Termination(SimpleNamespace(workers=2)) as termination:
+    with Termination(SimpleNamespace(clustered=True)) as termination:
         signal.raise_signal(signal.SIGTERM)
         assert not termination.asked
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN

@@ -1,6 +1,7 @@
 """An engine is a way to map: photos are looked at and shards written by Spark and Ray as by this process."""
 
 import concurrent.futures
+import gc
 import multiprocessing
 import sys
 import warnings
@@ -53,6 +54,20 @@ def test_every_engine_reads_and_writes_as_this_process(engine, request, tmp_path
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(read_shards(target)[:9][0], alone.train[:9][0])
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
+def test_spark_does_not_search_for_garbage_in_what_was_imported(spark):
+    def tracked(number):
+        import tensorflow  # noqa: F401
+
+        return len(gc.get_objects())
+
+    first, second = (mapped(tracked, range(4), spark) for _ in range(2))
+    assert max(first) > 100_000  # what TensorFlow holds
+    assert max(second) < 20_000
 
 
 def _broken(number):

@@ -17,7 +17,7 @@ def launch(
     fn: Callable[..., Any],
     args: Sequence[Any] = (),
     *,
-    workers: int = 2,
+    workers: int | tuple[int, int] = 2,
     servers: int = 0,
     max_restarts: int = 0,
     timeout: float | None = None,
@@ -26,6 +26,7 @@ def launch(
     env: Mapping[str, str] | None = None,
     logs: str | os.PathLike[str] | None = None,
     on: Any = "local",
+    elastic_timeout: float = 60.0,
 ) -> list[Any]:
     """Run a function in several worker processes, and return what it returns in each.
 
@@ -44,7 +45,7 @@ def launch(
     Args:
         fn: The function.
         args: Its arguments.
-        workers: Processes that train.
+        workers: Processes that train. On an engine also the least and the most, as in `(2, 4)`: see `elastic_timeout`.
         servers: Parameter servers; with one or more, only a chief runs `fn`, under
             `masslib.strategy("parameter_server")`, and gives work to the workers.
         max_restarts: How often to start all again; after 1 s, 2 s, 4 s and so on. The workers find the number of
@@ -61,6 +62,10 @@ def launch(
             stage, all of which start at once or not at all; needs the extra `spark`. `"ray"`, or the address of a
             cluster such as `"10.0.0.1:6379"`: in a placement group, on as many hosts as there are (`STRICT_SPREAD`
             if they suffice for all workers, else `SPREAD`); needs the extra `ray`.
+        elastic_timeout: With `workers=(least, most)`, how many seconds each start waits for room for the most; then it
+            goes on with those that have room. When there is room for more again, the workers save a checkpoint, end,
+            and start again with more, which is not counted as a restart. The global batches stay the same, so that
+            the results do to rounding; `batch_size` must be divisible by every number of workers that there may be.
 
     Returns:
         One result per rank; with `servers`, that of the chief alone.
@@ -80,15 +85,22 @@ def launch(
         >>> masslib.launch(train, [0.1], workers=2)
         [True, True]
     """
-    check_counts(workers=(workers, 1), servers=(servers, 0), max_restarts=(max_restarts, 0), gpus=(gpus, 0))
+    least, most = workers if isinstance(workers, tuple) and len(workers) == 2 else (workers, workers)
+    check_counts(workers=(least, 1), servers=(servers, 0), max_restarts=(max_restarts, 0), gpus=(gpus, 0))
     if threads is not None:
         check_counts(threads=(threads, 1))
+    check_counts(workers=(most, least))
     common = {"max_restarts": max_restarts, "timeout": timeout, "env": env, "logs": logs}
     if isinstance(on, str) and on == "local":
-        return run(fn, args, local_tasks(workers, servers, threads, gpus), **common)
+        if least != most:
+            raise ValueError(f"workers={workers} on this machine: it loses none of its cores; pass one number")
+        return run(fn, args, local_tasks(most, servers, threads, gpus), **common)
     if servers:
         raise ValueError(f"servers={servers} on {on!r}: parameter servers run with on='local' only")
-    return run_on(_engine(on), fn, args, workers=workers, threads=threads, gpus=gpus, **common)
+    if not elastic_timeout >= 0:
+        raise ValueError(f"elastic_timeout={elastic_timeout!r}: expected a number of seconds of at least 0")
+    sizes = {"workers": (least, most), "threads": threads, "gpus": gpus, "elastic_timeout": elastic_timeout}
+    return run_on(_engine(on), fn, args, **sizes, **common)
 
 
 def _engine(on: Any) -> Engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -27,7 +28,7 @@ def main(folder: Path) -> int:
     lifeline = int(os.environ[LIFELINE])
     threading.Thread(target=_beat, args=(folder / BEAT,), daemon=True).start()
     ending = threading.Event()
-    threading.Thread(target=_follow, args=(lifeline, ending), daemon=True).start()
+    threading.Thread(target=_follow, args=(lifeline, ending, folder.parent), daemon=True).start()
     if os.environ.get(CORES):
         os.sched_setaffinity(0, {int(core) for core in os.environ[CORES].split(",")})
     if (folder / ECHO).exists():
@@ -69,11 +70,15 @@ def _beat(path: Path) -> None:
         time.sleep(_BEAT_SECONDS)
 
 
-def _follow(lifeline: int, ending: threading.Event) -> None:
-    """End with the process that started this one: the lifeline breaks then, however that one ended."""
+def _follow(lifeline: int, ending: threading.Event, scratch: Path) -> None:
+    """End with the process that started this one: the lifeline breaks then, however that one ended.
+
+    It would have deleted the folder of all processes that it started, but it ends them first, so it was lost itself.
+    """
     if os.read(lifeline, 1):
         ending.set()
         os.read(lifeline, 1)
+    shutil.rmtree(scratch, ignore_errors=True)  # the others do so at the same time
     os._exit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 Member = Callable[[int, str], bytes | None]
@@ -33,8 +34,14 @@ class Engine(Protocol):
     name: str
     host: str
 
-    def threads(self, workers: int, threads: int | None) -> int:
-        """How many threads each worker gets; `ValueError` if so many workers cannot run at once."""
+    def threads(self, least: int, most: int, threads: int | None) -> int:
+        """How many threads each worker gets; `ValueError` if not even the least number can run at once."""
+
+    def room(self, most: int, threads: int, gpus: int, seconds: float) -> int:
+        """Wait for room for so many workers, no longer than that; how many have room then."""
+
+    def looking(self, workers: int, threads: int, gpus: int) -> AbstractContextManager[Callable[[], bool]]:
+        """Give a function that tells whether there is room for one worker more than those that run."""
 
     def start(self, member: Member, workers: int, threads: int, gpus: int) -> Job:
         """Start a task for each worker, on as many hosts as possible."""

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from masslib.launcher.tasks import Task
 
 _POLL_SECONDS = 0.05
 _WARN_SECONDS = 3.0
-# Others that fail because of the first one may be seen a moment before it, and have something to say of it.
-_SETTLE_SECONDS = 1.0
+_SETTLE_SECONDS, _CAUSE_SECONDS = 1.0, 10.0
 _TERMINATION_SECONDS, _RELEASE_SECONDS = 5.0, 5.0
 _LONGEST_PAUSE = 30.0
 
@@ -131,12 +130,31 @@ def _watch(group: list[Process], deadline: float, timeout: float | None) -> Fail
 
 
 def _first_failure(group: list[Process]) -> Failure:
-    end = time.monotonic() + _SETTLE_SECONDS
-    while any(process.exitcode is None for process in group) and time.monotonic() < end:
+    start = time.monotonic()
+    while True:
+        found = [failure for process in group if (failure := process.failure())]
+        ended = all(process.exitcode is not None for process in group)
+        if first := first_of(found, time.monotonic() - start, ended):
+            _print_echo(group)
+            return first
         time.sleep(_POLL_SECONDS)
-    _print_echo(group)
-    found = [failure for process in group if (failure := process.failure())]
-    return min(found, key=lambda failure: (failure.follows, failure.time))
+
+
+def first_of(failures: Collection[Failure], waited: float, ended: bool) -> Failure | None:
+    """Tell which failure began it; the others fail because of that one, and may be seen before.
+
+    Args:
+        failures: What has been seen.
+        waited: Seconds since the first of them was seen.
+        ended: Whether no other can come.
+
+    Returns:
+        None as long as it is better to wait: a moment, and longer if all are due to one that has not been seen.
+    """
+    follow = all(failure.follows for failure in failures)
+    if not ended and waited < (_CAUSE_SECONDS if follow else _SETTLE_SECONDS):
+        return None
+    return min(failures, key=lambda failure: (failure.follows, failure.time))
 
 
 def _print_echo(group: list[Process]) -> None:

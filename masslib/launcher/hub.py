@@ -15,10 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from masslib.distribute.cluster import listening
 from masslib.distribute.signed import signed, verified
 
 _HANDSHAKE_SECONDS = 10.0
 _MESSAGE_BYTES = 1 << 20
+_LOST_SECONDS = 24
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Hub:
     """The launching end.
 
     Args:
-        host: Address to listen at: one that the hosts of the workers reach, and no other.
+        host: Address at which the hosts of the workers reach this process. It listens there alone; at all addresses
+            only where that is not one of this machine, as in a container behind NAT.
         workers: How many there are.
 
     Attributes:
@@ -49,7 +52,7 @@ class Hub:
     """
 
     def __init__(self, host: str, workers: int):
-        self._server = socket.create_server((host, 0))
+        self._server = listening(f"{host}:0")
         self.invitation = Invitation(host, self._server.getsockname()[1], secrets.token_hex(32))
         self.events: queue.Queue[tuple[int, Mapping[str, Any] | None]] = queue.Queue()
         self._workers, self._links, self._lock = workers, {}, threading.Lock()
@@ -108,6 +111,7 @@ class Link:
     """One connection, at either end."""
 
     def __init__(self, connection: socket.socket, secret: str, challenge: bytes):
+        _notice_loss(connection)
         self._connection, self._secret, self._challenge = connection, secret, challenge
         self._stream, self._lock = connection.makefile("rb"), threading.Lock()
 
@@ -164,3 +168,12 @@ class Link:
             self._connection.shutdown(socket.SHUT_RDWR)  # a thread that waits for the other end goes on
         self._connection.close()
         self._stream.close()
+
+
+def _notice_loss(connection: socket.socket) -> None:
+    """Let a connection end when the other host is silent for long: without power or network it does not say so."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _LOST_SECONDS // 4)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _LOST_SECONDS // 4)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _LOST_SECONDS * 1000)  # of what was sent

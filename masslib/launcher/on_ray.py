@@ -5,15 +5,18 @@ Source: https://docs.ray.io/en/latest/ray-core/scheduling/placement-group.html
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 from masslib._util.extras import needed_by
 from masslib.launcher.engines import Member
 
 with needed_by("launch(on='ray')"):
     import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-_STOP_SECONDS = 10.0
+_STOP_SECONDS, _TRY_SECONDS, _SPREAD_SECONDS = 10.0, 2.0, 10.0
 
 
 class Ray:
@@ -26,20 +29,52 @@ class Ray:
             ray.init(address=address, log_to_driver=False, include_dashboard=None)
         self.host = ray.util.get_node_ip_address()
 
-    def threads(self, workers: int, threads: int | None) -> int:
+    def threads(self, least: int, most: int, threads: int | None) -> int:
         """The CPUs of the cluster shared out, unless told otherwise."""
-        return threads or max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
+        return threads or max(1, int(ray.cluster_resources().get("CPU", 1)) // most)
+
+    def room(self, most: int, threads: int, gpus: int, seconds: float) -> int:
+        """Try placement groups, which are made whole or not at all; one that waits asks an autoscaler for nodes."""
+        for workers in range(most, 0, -1):
+            group = _group(workers, threads, gpus)
+            found = group.wait(seconds if workers == most else _TRY_SECONDS)
+            remove_placement_group(group)
+            if found:
+                return workers
+        return 0
+
+    @contextlib.contextmanager
+    def looking(self, workers: int, threads: int, gpus: int) -> Iterator[Callable[[], bool]]:
+        """Let a placement group for one more wait."""
+        group = _group(1, threads, gpus)
+        ready = group.ready()
+        try:
+            yield lambda: bool(ray.wait([ready], timeout=0)[0])
+        finally:
+            remove_placement_group(group)
 
     def start(self, member: Member, workers: int, threads: int, gpus: int) -> _Job:
         """Start a task for each worker, each on a host of its own if there are as many."""
-        each = {"CPU": threads, **({"GPU": gpus} if gpus else {})}
+        each = _each(threads, gpus)
         fitting = [
             node
             for node in ray.nodes()
             if node["Alive"] and all(node["Resources"].get(kind, 0) >= least for kind, least in each.items())
         ]
-        group = placement_group([each] * workers, strategy="STRICT_SPREAD" if len(fitting) >= workers else "SPREAD")
+        group = _group(workers, threads, gpus, "STRICT_SPREAD" if len(fitting) >= workers else "SPREAD")
+        if len(fitting) >= workers and not group.wait(_SPREAD_SECONDS):
+            # A host that was lost counts as alive for some seconds.
+            remove_placement_group(group)
+            group = _group(workers, threads, gpus)
         return _Job(member, group, workers, threads, gpus)
+
+
+def _each(threads: int, gpus: int) -> dict[str, float]:
+    return {"CPU": threads, **({"GPU": gpus} if gpus else {})}
+
+
+def _group(workers: int, threads: int, gpus: int, strategy: str = "SPREAD") -> PlacementGroup:
+    return placement_group([_each(threads, gpus)] * workers, strategy=strategy)
 
 
 class _Job:

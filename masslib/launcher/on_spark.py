@@ -5,8 +5,10 @@ Source: https://spark.apache.org/docs/latest/api/python/reference/api/pyspark.RD
 
 from __future__ import annotations
 
+import contextlib
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from masslib._util.extras import needed_by
@@ -16,7 +18,7 @@ with needed_by("launch(on='spark')"):
     from pyspark import BarrierTaskContext, InheritableThread
     from pyspark.sql import SparkSession
 
-_STOP_SECONDS = 10.0
+_STOP_SECONDS, _POLL_SECONDS = 10.0, 0.2
 
 
 class Spark:
@@ -32,18 +34,45 @@ class Spark:
         local = self._context.master.startswith("local")
         self.host = "127.0.0.1" if local else self._context.getConf().get("spark.driver.host")
 
-    def threads(self, workers: int, threads: int | None) -> int:
-        """As many as each task has cores, unless told otherwise."""
+    @property
+    def _cores(self) -> int:
+        """Cores of each task."""
+        return int(self._context.getConf().get("spark.task.cpus", "1"))
+
+    def _slots(self) -> int | None:
+        """How many tasks run at once; None if that cannot be known, for it is what is asked for."""
         settings = self._context.getConf()
-        cores = int(settings.get("spark.task.cpus", "1"))
         fixed = settings.get("spark.dynamicAllocation.enabled", "false") == "false"
-        slots = self._context.defaultParallelism // cores
-        if fixed and settings.get("spark.default.parallelism") is None and workers > slots:
+        if not fixed or settings.get("spark.default.parallelism") is not None:
+            return None
+        return self._context.defaultParallelism // self._cores  # the cores of the executors, at least 2
+
+    def threads(self, least: int, most: int, threads: int | None) -> int:
+        """As many as each task has cores, unless told otherwise."""
+        slots = self._slots()
+        if slots is not None and least > slots:
             raise ValueError(
-                f"workers={workers}, but Spark has slots for {slots} tasks at once ({cores} cores each); launch fewer "
-                "workers, or start Spark with more executors"
+                f"workers={least}, but Spark has slots for {slots} tasks at once ({self._cores} cores each); launch "
+                "fewer workers, or start Spark with more executors"
             )
-        return threads or cores
+        if slots is None and least < most:
+            raise ValueError(
+                f"workers=({least}, {most}): with spark.dynamicAllocation.enabled or spark.default.parallelism Spark "
+                "does not tell how many tasks it has room for; set neither, or pass one number"
+            )
+        return threads or self._cores
+
+    def room(self, most: int, threads: int, gpus: int, seconds: float) -> int:
+        """Wait until the executors that are there suffice."""
+        end = time.monotonic() + seconds
+        while (slots := self._slots()) is not None and slots < most and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
+        return most if slots is None else min(slots, most)
+
+    @contextlib.contextmanager
+    def looking(self, workers: int, threads: int, gpus: int) -> Iterator[Callable[[], bool]]:
+        """Compare the slots of the executors."""
+        yield lambda: (self._slots() or 0) > workers
 
     def start(self, member: Member, workers: int, threads: int, gpus: int) -> _Job:
         """Start a barrier stage with a task for each worker."""

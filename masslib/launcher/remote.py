@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import functools
 import os
 import queue
@@ -18,12 +19,22 @@ import cloudpickle
 from masslib._util.log import logger
 from masslib.launcher import member
 from masslib.launcher.engines import Engine, Job
-from masslib.launcher.group import deadline_after, forwarding, repeated, shipped
+from masslib.launcher.group import deadline_after, first_of, forwarding, repeated, shipped
 from masslib.launcher.hub import Hub
 from masslib.launcher.process import Failure
 
-_POLL_SECONDS, _SETTLE_SECONDS = 0.05, 1.0
+_POLL_SECONDS, _TOLD_SECONDS = 0.05, 1.0
 _WARN_SECONDS, _START_SECONDS = 20.0, 600.0
+_LOOK_SECONDS, _SAVE_SECONDS, _GROW_SECONDS = 30.0, 120.0, 5.0
+
+
+class Grows(enum.Enum):
+    """That the workers have ended because there is room for more of them."""
+
+    GROWS = enum.auto()
+
+
+GROWS = Grows.GROWS
 
 
 def run_on(
@@ -31,19 +42,36 @@ def run_on(
     fn: Callable[..., Any],
     args: Sequence[Any],
     *,
-    workers: int,
+    workers: int | tuple[int, int],
     threads: int | None,
     gpus: int,
     max_restarts: int,
     timeout: float | None,
     env: Mapping[str, str] | None,
     logs: str | os.PathLike[str] | None,
+    elastic_timeout: float = 60.0,
 ) -> list[Any]:
     """Run a function in workers that an engine starts; see `launch`."""
     deadline, payload = deadline_after(timeout), shipped(fn, args)
-    threads = engine.threads(workers, threads)
+    least, most = (workers, workers) if isinstance(workers, int) else workers
+    threads = engine.threads(least, most, threads)
 
     def attempt(number: int, logs: Path) -> list[Any] | Failure:
+        if least == most:
+            return group(number, logs, most)
+        patience = min(elastic_timeout, max(0.0, deadline - time.monotonic()))
+        while True:
+            count = max(least, engine.room(most, threads, gpus, patience))
+            logger.info("%s starts %d of at most %d workers", engine.name, count, most)
+            with engine.looking(count, threads, gpus) if count < most else contextlib.nullcontext() as more:
+                outcome = group(number, logs, count, more)
+            if outcome is not GROWS:
+                return outcome
+            patience = min(_GROW_SECONDS, patience)
+
+    def group(
+        number: int, logs: Path, workers: int, more: Callable[[], bool] | None = None
+    ) -> list[Any] | Failure | Grows:
         with contextlib.ExitStack() as stack:
             hub = Hub(engine.host, workers)
             task = functools.partial(
@@ -57,10 +85,10 @@ def run_on(
             job = engine.start(task, workers, threads, gpus)
             stack.callback(job.stop)
             stack.callback(hub.close)  # first: it ends the workers
-            watch = _Watch(engine, job, hub, workers, logs)
+            watch = _Watch(engine, job, hub, workers, logs, more)
             with forwarding(lambda: hub.tell({"terminate": True}), lambda: len(watch.ended) == workers):
-                failure = watch.until(deadline, timeout)
-            return failure or _results(engine, job, workers)
+                outcome = watch.until(deadline, timeout)
+            return outcome or _results(engine, job, workers)
 
     return repeated(attempt, max_restarts=max_restarts, deadline=deadline, logs=logs)
 
@@ -84,8 +112,11 @@ class _Watch:
         ended: Ranks of those that are done, have failed or are gone.
     """
 
-    def __init__(self, engine: Engine, job: Job, hub: Hub, workers: int, logs: Path):
+    def __init__(
+        self, engine: Engine, job: Job, hub: Hub, workers: int, logs: Path, more: Callable[[], bool] | None = None
+    ):
         self._engine, self._job, self._hub, self._workers, self._logs = engine, job, hub, workers, logs
+        self._more, self._warned = more, False
         self._addresses: dict[int, str] = {}
         self._done: set[int] = set()
         self._failures: dict[int, Failure] = {}
@@ -94,34 +125,60 @@ class _Watch:
     def ended(self) -> set[int]:
         return self._done | self._failures.keys()
 
-    def until(self, deadline: float, timeout: float | None) -> Failure | None:
-        """Wait until all functions have returned, or one worker has failed."""
-        start, warned, settled = time.monotonic(), False, float("inf")
+    def until(self, deadline: float, timeout: float | None) -> Failure | Grows | None:
+        """Wait until all functions have returned, one worker has failed, or more workers have room."""
+        start, failed, looked = time.monotonic(), float("inf"), 0.0
         while len(self._done) < self._workers:
             with contextlib.suppress(queue.Empty):
                 self._take(*self._hub.events.get(timeout=_POLL_SECONDS))
                 if not self._failures:
                     continue  # what has come is read before anything is judged
             now = time.monotonic()
-            if self._failures:
-                # Others that fail because of the first one may be heard a moment before it.
-                settled = min(settled, now + _SETTLE_SECONDS)
-                if now > settled or len(self.ended) == self._workers:
-                    return min(self._failures.values(), key=lambda failure: (failure.follows, failure.time))
-            elif (problem := self._job.problem()) and not self._hub.events.qsize():
-                return self._failed(None, "could not run the workers", problem)
+            problem = self._job.problem()
+            if self._failures or problem:
+                failed = min(failed, now)
+                if failure := self._first(problem, now - failed):
+                    return failure
             elif now > deadline:
                 late = min(set(range(self._workers)) - self._done)
                 return self._failed(late, f"has not ended within the timeout of {timeout:g} s")
             elif len(self._addresses) < self._workers:
-                came = f"has started {len(self._addresses)} of {self._workers} workers within {now - start:.0f} s"
-                if now > start + _START_SECONDS:
-                    return self._failed(None, came, "has the cluster room for all of them at once?")
-                if now > start + _WARN_SECONDS and not warned:
-                    warned = True
-                    logger.warning("%s %s; has the cluster room for all of them at once?", self._engine.name, came)
+                looked = now
+                if failure := self._late(now - start):
+                    return failure
+            elif self._more and now > looked + _LOOK_SECONDS and not self._done:
+                looked = now
+                if self._more() and not self._completed():
+                    return GROWS
         self._hub.tell({"release": True})
         return None
+
+    def _first(self, problem: str | None, waited: float) -> Failure | None:
+        """The failure that began it, once it can be told."""
+        if self._failures:
+            return first_of(self._failures.values(), waited, len(self.ended) == self._workers)
+        # Which worker the engine means is told by its connection, maybe a moment later.
+        return self._failed(None, "could not run the workers", problem) if waited > _TOLD_SECONDS else None
+
+    def _late(self, waited: float) -> Failure | None:
+        """Say that not all workers have started yet."""
+        came = f"has started {len(self._addresses)} of {self._workers} workers within {waited:.0f} s"
+        if waited > _START_SECONDS:
+            return self._failed(None, came, "has the cluster room for all of them at once?")
+        if waited > _WARN_SECONDS and not self._warned:
+            self._warned = True
+            logger.warning("%s %s; has the cluster room for all of them at once?", self._engine.name, came)
+        return None
+
+    def _completed(self) -> bool:
+        """Let the workers save and end, for there is room for more; whether all have come to their end instead."""
+        logger.warning("%s has room for more than %d workers; all start again", self._engine.name, self._workers)
+        self._hub.tell({"terminate": True})
+        end = time.monotonic() + _SAVE_SECONDS
+        while len(self.ended) < self._workers and time.monotonic() < end:
+            with contextlib.suppress(queue.Empty):
+                self._take(*self._hub.events.get(timeout=_POLL_SECONDS))
+        return len(self._done) == self._workers
 
     def _take(self, rank: int, message: Mapping[str, Any] | None) -> None:
         match message:
@@ -142,7 +199,7 @@ class _Watch:
             case {"done": True}:
                 self._done.add(rank)
 
-    def _failed(self, rank: int | None, reason: str, detail: str = "") -> Failure:
+    def _failed(self, rank: int | None, reason: str, detail: str | None = "") -> Failure:
         name = self._engine.name if rank is None else f"worker {rank}"
         log = "" if rank is None else str(self._log(rank))
         return Failure(name, reason, detail or f"its log: {log}", time.time(), False, None, log)

@@ -79,11 +79,11 @@ class Epoch:
         Raises:
             SystemExit: If one of them was told to terminate; there is a checkpoint then.
         """
-        if self.replicas.workers == 1:
-            return
-        in_time = max(1, int(count * _MOST_SECONDS / seconds))
-        flags = self.termination.asked, bool(self.model.stop_training)
-        (end, self.model.stop_training), self._in_time = self.replicas.agree(*flags, count=in_time)
+        end = self.termination.asked
+        if self.replicas.workers > 1:
+            in_time = max(1, int(count * _MOST_SECONDS / seconds))
+            flags = end, bool(self.model.stop_training)
+            (end, self.model.stop_training), self._in_time = self.replicas.agree(*flags, count=in_time)
         if end:
             self.journal.save()
             self.journal.wait()

@@ -27,6 +27,7 @@ class Replicas:
     Attributes:
         count: Replicas in all processes.
         workers: Processes.
+        clustered: Whether it is a training of several processes, of which one may be left.
         rank: Number of this process; rank 0 is the chief, which writes the files.
         local: Replicas in this process.
         first: Number of the first of them among all.
@@ -36,7 +37,8 @@ class Replicas:
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
         self.workers, self.rank = 1, 0
-        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        self.clustered = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        if self.clustered:
             resolver = strategy.cluster_resolver
             tasks = resolver.cluster_spec().as_dict()
             chiefs = len(tasks.get("chief", ()))

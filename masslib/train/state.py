@@ -48,6 +48,7 @@ class State:
         Raises:
             ValueError: If the arrays are those of another model, optimizer or set of metrics; nothing is written.
         """
+        arrays = {name: self._counted(name, array) for name, array in arrays.items()}
         found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
         wanted = {name: self._form(name, variable) for name, variable in self._variables.items()}
         if found != wanted:
@@ -111,6 +112,19 @@ class State:
         mine = np.stack([copy.numpy() for copy in self._replicas.copies(variable)])
         parts = [np.frombuffer(part, mine.dtype) for part in self._replicas.gather(mine.tobytes())]
         return np.concatenate(parts).reshape(self._replicas.count, *mine.shape[1:])
+
+    def _counted(self, name: str, array: np.ndarray) -> np.ndarray:
+        """What other replicas than these have counted, in as many parts as there are now: sums, all in the first."""
+        if not name.startswith("metrics/") or name not in self._variables:
+            return array
+        shape = tuple(self._variables[name].shape)
+        parts = array if array.ndim > len(shape) else array[np.newaxis]
+        if len(parts) == self._replicas.count or parts.shape[1:] != shape:
+            return array
+        total = parts.sum(axis=0, keepdims=True, dtype=array.dtype)
+        if self._replicas.count == 1:
+            return total[0]
+        return np.concatenate([total, np.zeros((self._replicas.count - 1, *shape), array.dtype)])
 
     def _form(self, name: str, variable: keras.Variable) -> tuple[tuple[int, ...], str]:
         shape = tuple(variable.shape)

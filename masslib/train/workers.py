@@ -40,8 +40,9 @@ def on_this_worker(callbacks: Sequence[keras.callbacks.Callback], replicas: Repl
 class Termination:
     """Notes SIGTERM during a training of several workers; a second one ends the process at once.
 
-    Nothing else would end the others, and make one common checkpoint of all. The handler that was there before is back
-    afterwards and is called then, unless it ignores the signal: in that case the training does so, too.
+    Nothing else would end the others, and make one common checkpoint of all; one that is left alone may get company
+    again. The handler that was there before is back afterwards and is called then, unless it ignores the signal: in
+    that case the training does so, too.
 
     Attributes:
         asked: Whether the signal has come.
@@ -51,7 +52,7 @@ class Termination:
         self.asked = False
         self._before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
         in_main_thread = threading.current_thread() is threading.main_thread()
-        self._active = replicas.workers > 1 and in_main_thread and self._before != signal.SIG_IGN
+        self._active = replicas.clustered and in_main_thread and self._before != signal.SIG_IGN
 
     def __enter__(self) -> Termination:
         if self._active:
