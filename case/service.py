@@ -67,7 +67,7 @@ def ask(server: masslib.serving.Server, files: list[bytes]) -> tuple[Answers, np
     """Send photos on eight connections, from a process of its own on the second core.
 
     Args:
-        server: It takes one of the models to be `garden`.
+        server: It serves the model `garden`.
         files: PNG or JPEG.
 
     Returns:
