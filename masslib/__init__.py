@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from masslib import compression as compression
     from masslib import data as data
     from masslib import distribute as distribute
+    from masslib import ensemble as ensemble
     from masslib import evaluation as evaluation
     from masslib import export as export
     from masslib import formats as formats
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
     from masslib.compression import compress as compress
     from masslib.compression import diagnose as diagnose
     from masslib.distribute import strategy as strategy
+    from masslib.ensemble import Ensemble as Ensemble
     from masslib.evaluation import evaluate as evaluate
     from masslib.launcher import launch as launch
+    from masslib.launcher import train_many as train_many
     from masslib.packaging import package as package
     from masslib.packaging import verify as verify
     from masslib.selection import agreement as agreement
@@ -68,6 +71,7 @@ _MODULES = (
     "compression",
     "data",
     "distribute",
+    "ensemble",
     "evaluation",
     "export",
     "formats",
@@ -85,6 +89,8 @@ _MODULES = (
 _NAMES = {
     "strategy": "distribute",
     "launch": "launcher",
+    "train_many": "launcher",
+    "Ensemble": "ensemble",
     "fit": "train",
     "evaluate_compiled": "train",
     "compress": "compression",

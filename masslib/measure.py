@@ -18,6 +18,7 @@ from masslib import runtime
 from masslib._util.checks import check_counts
 from masslib.formats._flops import flops, nonzero
 from masslib.formats.tflite import sparsity, weights
+from masslib.runtime import ensembles
 from masslib.runtime.example import batch
 from masslib.runtime.unpacking import SUFFIX
 
@@ -102,7 +103,8 @@ def file_size(path: str | os.PathLike[str]) -> FileSize:
 
     Args:
         path: An exported file, or a folder such as a SavedModel, all files of which count. OpenVINO's `.xml` counts
-            together with the `.bin` beside it. A `.packed` file is not gzipped again.
+            together with the `.bin` beside it, an `.ensemble` file with its members. A `.packed` file is not gzipped
+            again.
 
     Returns:
         A `FileSize(raw, gzipped)` in bytes.
@@ -122,6 +124,10 @@ def file_size(path: str | os.PathLike[str]) -> FileSize:
     files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
     if path.suffix == ".xml" and path.with_suffix(".bin").is_file():
         files.append(path.with_suffix(".bin"))
+    if path.suffix == ensembles.SUFFIX:
+        parts = [file_size(member) for member in ensembles.files(path)[1:]]
+        own = FileSize(*_sizes(path))
+        return FileSize(*map(sum, zip(own, *parts, strict=True)))
     if not files:
         raise ValueError(f"{path} holds no files; expected an exported model")
     sizes = [_sizes(file) for file in files]

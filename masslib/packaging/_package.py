@@ -16,6 +16,7 @@ from masslib._util.files import replacing
 from masslib._util.progress import bar
 from masslib._util.structures import flat
 from masslib.compression import Quantize, compress
+from masslib.ensemble import Ensemble
 from masslib.evaluation import evaluate
 from masslib.evaluation.tasks import compiled_task
 from masslib.export import endpoints, preflight
@@ -25,7 +26,7 @@ from masslib.export._packed import packed
 from masslib.export._saved_model import saved_model
 from masslib.export._tflite import Exportable, tflite
 from masslib.formats import metadata
-from masslib.packaging import _golden, card, preprocessing, provenance, reference
+from masslib.packaging import _ensemble, _golden, card, preprocessing, provenance, reference
 from masslib.packaging._replaces import Replaces
 
 if TYPE_CHECKING:
@@ -48,12 +49,13 @@ _FORMATS: dict[str, tuple[str, Callable | None, str]] = {
     "onnx-int8": ("int8", onnx, "int8.onnx"),
     "openvino": ("float32", openvino, "float32.xml"),
     "openvino-int8": ("int8", openvino, "int8.xml"),
+    "ensemble": ("float32", _ensemble.write, "model.ensemble"),
 }
 _GOLDEN, _EXAMPLES, _REFERENCE = 16, 64, 2048
 
 
 def package(
-    model: keras.Model | Exportable,
+    model: keras.Model | Exportable | Ensemble,
     path: str | os.PathLike[str],
     splits: Splits,
     *,
@@ -76,13 +78,16 @@ def package(
 
     Args:
         model: A trained Keras 3 model, with any inputs and outputs, or a `Compressed` one, which becomes a TFLite file
-            in its own precision.
+            in its own precision, or an `Ensemble`. Of its members networks become TFLite files, estimators of
+            scikit-learn, LightGBM and XGBoost ONNX files (the extra `estimators`), and files are copied;
+            `model.ensemble` says how they answer together.
         path: The folder to make; one that `package` made is replaced once the new one is whole.
         splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
         formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-float16"`, `"tflite-dynamic"`,
             `"tflite-int8"`, `"packed"`, `"packed-dynamic"`, `"packed-int8"`, and with the extras `"onnx"`,
             `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default `keras`, `saved_model`, `tflite` and
-            `tflite-dynamic`; of a `Compressed` model `tflite`, beside which `packed` is possible.
+            `tflite-dynamic`; of a `Compressed` model `tflite`, beside which `packed` is possible; of an ensemble
+            `"ensemble"`, beside which `tflite` and `packed` are, if all of its members are Keras networks.
         description: What the model is for, for the card and the files.
         limitations: What it must not be used for, for the card.
         training: What the training was, such as `{"epochs": 3, "batch_size": 128}`; optimizer and loss are told anyway
@@ -122,17 +127,17 @@ def package(
         >>> masslib.verify(folder)["answers"].tolist()
         ['as when it was packaged']
     """
-    network, _, _ = preflight.unpacked(model)
+    together = isinstance(model, Ensemble)
+    network = model if together else preflight.unpacked(model)[0]
     compressed = network is not model
-    if not preflight.is_keras(network):
-        preflight.check_keras(network)
-    seen = endpoints.seen("model", network, splits.test[:1][0])
-    formats = _checked(formats, compressed)
+    formats = _checked(formats, "an Ensemble" if together else "a Compressed model" if compressed else None)
+    told = _ensemble.described(model, splits) if together else _described(model, network, splits)
     path = Path(path)
     with replacing(path) as folder:
         folder.mkdir()
         scale = preprocessing.known_scale(splits.train.rows) if scale is None else scale
-        files = _write(model, network, splits, formats, folder, description, scale, seed, verbose)
+        labels = _labels(told, splits)
+        files = _write(model, network, splits, formats, folder, labels, description, scale, seed, verbose)
         gate = replaces if isinstance(replaces, Replaces) or replaces is None else Replaces(replaces)
         passed = gate and gate.check(files, splits.test, compiled_task(network))
         golden = splits.test[:_GOLDEN][0] if examples is None else examples
@@ -142,7 +147,7 @@ def package(
             "name": path.name if not path.name.isdigit() else path.parent.name,
             "description": description,
             "limitations": limitations,
-            "model": provenance.network(seen, compressed and model),
+            "model": told,
             "data": provenance.data(splits),
             "training": {**provenance.compiled(network), **dict(training or {})},
             "packages": provenance.versions(),
@@ -158,18 +163,36 @@ def package(
     return path
 
 
-def _checked(formats: Sequence[str] | None, compressed: bool) -> list[str]:
+def _described(model: Any, network: Any, splits: Splits) -> dict[str, Any]:
+    if not preflight.is_keras(network):
+        preflight.check_keras(network)
+    seen = endpoints.seen("model", network, splits.test[:1][0])
+    return provenance.network(seen, network is not model and model)
+
+
+def _labels(told: dict[str, Any], splits: Splits) -> list[str] | None:
+    """Names of the classes; of several outputs, nobody has said which one they are of."""
+    shape = told["output_shape"]
+    return metadata.check_labels(splits.classes, shape[-1]) if isinstance(shape, list) and shape else None
+
+
+def _checked(formats: Sequence[str] | None, special: str | None) -> list[str]:
+    """The formats; of what is no plain network, such as a Compressed model, only some are possible."""
+    own = {"an Ensemble": ["ensemble", "tflite", "packed"], "a Compressed model": ["tflite", "packed"]}
+    possible = [name for name in _FORMATS if name != "ensemble"] if special is None else own[special]
     if formats is None:
-        formats = ["tflite"] if compressed else ["keras", "saved_model", "tflite", "tflite-dynamic"]
+        formats = ["keras", "saved_model", "tflite", "tflite-dynamic"] if special is None else possible[:1]
     unknown = [name for name in formats if name not in _FORMATS]
     if isinstance(formats, str) or not formats or unknown:
         raise ValueError(f"formats={formats!r}: expected a list of some of {', '.join(_FORMATS)}")
-    wrong = [name for name in formats if name not in ("tflite", "packed")]
-    if compressed and wrong:
+    wrong = [name for name in formats if name not in possible]
+    if wrong and special == "a Compressed model":
         raise ValueError(
             f"formats={list(formats)}: a Compressed model has its own precision and becomes a file 'tflite' or "
             f"'packed'; for {wrong} pass the Keras model"
         )
+    if wrong:
+        raise ValueError(f"formats={list(formats)}: {wrong} of {special or 'a network'}; expected {possible}")
     return list(dict.fromkeys(formats))
 
 
@@ -179,14 +202,12 @@ def _write(
     splits: Splits,
     formats: list[str],
     folder: Path,
+    labels: list[str] | None,
     description: str,
     scale: float | None,
     seed: int,
     verbose: bool,
 ) -> dict[str, Path]:
-    outputs = endpoints.seen("model", network, splits.test[:1][0]).outputs
-    # Of several outputs, nobody has said which one the classes are of.
-    labels = metadata.check_labels(splits.classes, outputs[0].shape[-1]) if len(outputs) == 1 else None
     files = {}
     for name in bar(formats, title="export", unit="file", visible=verbose):
         precision, write, file = _FORMATS[name]

@@ -16,6 +16,7 @@ def text(facts: Mapping[str, Any]) -> str:
         "Model details": [
             f"`{model['name']}`: {_shape(model['input_shape'])} -> {_shape(model['output_shape'])}, "
             f"{model['weights']:,} weights."
+            + _members(model)
             + (f" Compressed by {', '.join(f'`{step}`' for step in model['recipe'])}." if model["recipe"] else ""),
             _list(facts["training"]),
         ],
@@ -39,6 +40,12 @@ def text(facts: Mapping[str, Any]) -> str:
     }
     body = "\n\n".join("\n\n".join([f"## {title}", *filter(None, parts)]) for title, parts in sections.items())
     return f"# {facts['name']}\n\n{body}\n"
+
+
+def _members(model: Mapping[str, Any]) -> str:
+    """Who answers in an ensemble."""
+    listed = ", ".join(f"{name} (`{kind}`)" for name, kind in model.get("members", {}).items())
+    return f" The weights are those of its networks. A {model['how']} of {listed}." if listed else ""
 
 
 def _usage(file: str, shape: Any) -> str:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from masslib._util.checks import check_counts
+from masslib.runtime import ensembles
 from masslib.runtime.predictor import Predictor
 from masslib.runtime.unpacking import SUFFIX
 
@@ -17,7 +18,7 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
         path: A `.tflite` file (run by LiteRT), a `.packed` one (unpacked into memory and run by it, too), an `.onnx`
             file (by ONNX Runtime, the extra `onnx`), the `.xml` file of OpenVINO (the extra `openvino`), a `.keras`
             file, or the folder of a SavedModel; of a folder of numbered versions, as TensorFlow Serving has them, the
-            newest is taken.
+            newest is taken. An `.ensemble` file, as `masslib.package` writes it, answers with the files beside it.
         threads: CPU threads; `.keras` files and SavedModels use TensorFlow's own setting.
 
     Returns:
@@ -58,6 +59,10 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
         from masslib.runtime.openvino_format import OpenVINO
 
         return Predictor(path, OpenVINO(path, threads))
+    if path.suffix == ensembles.SUFFIX:
+        from masslib.runtime.ensemble_format import Members
+
+        return Predictor(path, Members(path, threads, lambda file: load(file, threads=threads)))
     if path.suffix == ".keras":
         from masslib.runtime.tensorflow_formats import Keras
 
@@ -66,7 +71,7 @@ def load(path: str | os.PathLike[str], *, threads: int = 1) -> Predictor:
 
 
 _EXPECTED = (
-    "expected a .tflite, .packed or .keras file or the folder of a SavedModel, or with the extras .onnx or "
+    "expected a .tflite, .packed, .ensemble or .keras file or the folder of a SavedModel, or with the extras .onnx or "
     "OpenVINO's .xml"
 )
 

@@ -149,7 +149,7 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
         raise ValueError("the inputs of the model do not all have their rows first, so requests cannot share a call")
     inputs, outputs = _tensors(first.inputs, "takes"), _tensors(first.outputs, "answers")
     example = _by_name(inputs, rows.inputs)
-    predictors, seconds = _sizes_that_pay(path, first, example, threads, max_batch)
+    predictors, seconds = _sizes_that_pay(path, first, example, threads, max_batch, entry["bytes"])
     told = facts.get("preprocessing")
     decoder = replace(preprocessing.decoder(told), max_pixels=SMALL_PIXELS) if told else None
     if decoder is not None and (*decoder.image_size, decoder.channels) != inputs[0].shape:
@@ -200,6 +200,7 @@ def _sizes_that_pay(
     example: dict[str, np.ndarray],
     threads: int,
     largest: int,
+    size_of_file: int,
 ) -> tuple[dict[int, runtime.Predictor], float]:
     """A predictor for every number of rows whose time per row is less than that of fewer; each keeps its shape."""
     if first.batch:
@@ -207,7 +208,7 @@ def _sizes_that_pay(
     seconds = _seconds(first, example, 1)
     found, per_row = {1: first}, seconds
     candidates = [size for size in _SIZES[1:] if size <= largest]
-    if path.stat().st_size > _LARGE:
+    if size_of_file > _LARGE:
         candidates = [size for size in candidates if size == 8]
     if seconds > _SLOW_SECONDS:
         candidates = []

@@ -15,7 +15,17 @@ CHECK_SECONDS = 300
 """That the check of a package may take."""
 
 # Preferred first: the same numbers as the model, then what loses little, then other runtimes.
-FILES = ("tflite", "tflite-float16", "tflite-int8", "tflite-dynamic", "onnx", "onnx-int8", "openvino", "openvino-int8")
+FILES = (
+    "tflite",
+    "tflite-float16",
+    "tflite-int8",
+    "tflite-dynamic",
+    "onnx",
+    "onnx-int8",
+    "openvino",
+    "openvino-int8",
+    "ensemble",
+)
 
 
 @dataclass(frozen=True)

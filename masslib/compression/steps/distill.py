@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from masslib.compression.finetune import Rebuilding, Tuner
 from masslib.graph.calls import calls
 from masslib.graph.compiled import compile_alike, compile_config, per_output
 from masslib.graph.copying import copied
+from masslib.runtime import load
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,6 +32,10 @@ class Distill(Rebuilding):
     value by value (Romero et al., "FitNets", 2015); images of the same size with another number of channels by where
     they are active (Zagoruyko and Komodakis, "Paying more attention to attention", 2017).
 
+    The model itself need not be the teacher: an `Ensemble`, the path of a file or whatever else predicts can be passed.
+    It answers every row of the data once, before the training, without augmentation. Rows without labels will do with
+    `alpha=1`: they should be others than those it was trained on, of which it is too sure.
+
     The student needs far more steps than the fine-tuning of other steps, often as many epochs as the teacher had. It
     stands first in a recipe. `Compressed.save` keeps the architecture of the student in the recipe, not the weights it
     started with.
@@ -37,10 +43,13 @@ class Distill(Rebuilding):
     Args:
         student: A Keras 3 model with inputs and outputs like those of the model that is compressed, trained or not; it
             is not changed. Several inputs have the names of the model's, outputs may have others. Or a function without
-            arguments that builds it, in the scope of the model's strategy.
+            arguments that builds it, in the scope of the model's strategy. With a teacher of its own the model itself
+            if absent, which goes on learning.
         temperature: What the logits are divided by, above 0; 1 leaves the probabilities as they are.
         alpha: Weight of the teacher's answers and features, above 0 and up to 1; the labels have the rest.
         features: Name of a layer of the teacher -> name of the layer of the student that is to be like it.
+        teacher: What the student learns from, if not the model that is compressed: anything with `predict`, such as a
+            `masslib.Ensemble`, or the path of a file. It has one output. `Compressed.save` keeps its name alone.
         epochs: Passes over the data.
         max_steps: Upper limit of the training steps (batches), whatever the epochs.
         learning_rate: Of the training; that of the model's own optimizer if absent.
@@ -57,14 +66,15 @@ class Distill(Rebuilding):
 
     order = 0
 
-    student: keras.Model | Callable[[], keras.Model]
+    student: keras.Model | Callable[[], keras.Model] | None = None
     temperature: float = 4.0
     alpha: float = 0.9
     features: Mapping[str, str] | None = None
+    teacher: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.student):
+        if not callable(self.student) and (self.teacher is None or self.student is not None):
             raise ValueError(
                 f"Distill(student={self.student!r}): expected a Keras 3 model, or a function without arguments that "
                 "builds one"
@@ -78,11 +88,24 @@ class Distill(Rebuilding):
                 f"Distill(features={self.features!r}): expected a dict from names of layers of the model to names of "
                 "layers of the student"
             )
+        if self.teacher is not None and self.features is not None:
+            raise ValueError(
+                "Distill(teacher=..., features=...): features are those of the model; leave one of them out"
+            )
+        if not (
+            self.teacher is None or isinstance(self.teacher, str | os.PathLike) or hasattr(self.teacher, "predict")
+        ):
+            raise ValueError(
+                f"Distill(teacher={self.teacher!r}): expected something with predict(), such as a masslib.Ensemble, or "
+                "the path of a file"
+            )
 
     def rebuild(self, model: keras.Model, tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
         """Return the trained student; no layer is left alone."""
         from masslib.compression.steps import distillation_losses as losses
 
+        if self.teacher is not None:
+            return self._taught(model, tuner), {}
         with model.distribute_strategy.scope():
             student = self._built()
             weights, teachings = self._answers(model, student, tuner.model)
@@ -98,6 +121,25 @@ class Distill(Rebuilding):
             # Made anew, for Keras takes a LossScaleOptimizer's settings apart.
             compile_alike(student, tuner.model, self.learning_rate)
         return student, {}
+
+    def _taught(self, model: keras.Model, tuner: Tuner) -> keras.Model:
+        """Return the student after it has learned from a teacher of its own."""
+        from masslib.compression.steps.taught import taught
+
+        with model.distribute_strategy.scope():
+            student = copied(model) if self.student is None else self._built()
+        (activation, *others) = _last_activations(student)
+        ends = [_ends(one) for one in (student, model)]
+        if ends[0] != ends[1] or others or activation not in ("softmax", "sigmoid"):
+            raise ValueError(
+                f"{self!r}: the student maps {ends[0]} and ends in {activation!r}, the model maps {ends[1]}; expected "
+                "them to be alike, with one output that ends in a softmax or sigmoid"
+            )
+        teacher = load(self.teacher) if isinstance(self.teacher, str | os.PathLike) else self.teacher
+        taught(student, activation, tuner, teacher, self.temperature, self.alpha, self)
+        with model.distribute_strategy.scope():
+            compile_alike(student, tuner.model, self.learning_rate)
+        return student
 
     def _built(self) -> keras.Model:
         """Return a new student."""
@@ -149,13 +191,16 @@ class Distill(Rebuilding):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings in a form that JSON can hold, the student as its architecture."""
-        others = {name: value for name, value in vars(self).items() if name != "student"}
-        return {"student": keras.saving.serialize_keras_object(self._built()), **others}
+        others = {name: value for name, value in vars(self).items() if name not in ("student", "teacher")}
+        student = None if self.student is None else keras.saving.serialize_keras_object(self._built())
+        # Its name alone, which stands for a file when it is used again.
+        return {"student": student, "teacher": None if self.teacher is None else str(self.teacher), **others}
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Distill:
         """Make a step from what `settings` returned; its student is not trained."""
-        student = keras.saving.deserialize_keras_object(settings["student"])
+        told = settings["student"]
+        student = None if told is None else keras.saving.deserialize_keras_object(told)
         return cls(**{**settings, "student": student})
 
 
