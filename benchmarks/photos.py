@@ -1,10 +1,9 @@
 """How well a small network learns five kinds of flowers from 2,899 photos, and what is left of it when it is small.
 
 A residual network is trained from scratch on the photos of some people and judged on those of others: as a float32
-TFLite file, in int8, and squeezed into a packed file. Nothing is chosen here: the settings come from trials on the
-validation rows, which are then trained with, and the test rows are looked at once for each seed and file. The figure of
-merit is the mean of the seeds. The interval of a seed (Wilson) says how far off 727 photos can be, the range of the
-seeds what the seed does.
+TFLite file, in int8, and squeezed into a packed file. Nothing is chosen by the test rows, which are looked at once for
+each seed and file. The figure of merit is the mean of the seeds. The interval of a seed (Wilson) says how far off 727
+photos can be, the range of the seeds what the seed does.
 
     python benchmarks/photos.py [--seed 0 1 2] [--epochs 60] [--out results.jsonl]
 
@@ -46,7 +45,7 @@ SQUEEZE, VIEWS = Squeeze(0.05, epochs=4, learning_rate=1e-3), 2
 
 
 def network(shape: tuple[int, ...], classes: int) -> keras.Model:
-    """A residual network of four blocks (He et al., 2016), half a million products for each of its 341,000 weights."""
+    """A residual network of four blocks (He et al., 2016), with 341,000 weights."""
 
     def conv(x: keras.KerasTensor, filters: int, size: int = 3, strides: int = 1) -> keras.KerasTensor:
         start = keras.initializers.HeNormal()
