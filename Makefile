@@ -22,7 +22,7 @@ export MASSLIB_DATA ?= $(abspath $(wildcard ../shared/datasets))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-all lab test test-slow test-all test-browser lint render docs book bench clean
+.PHONY: help install run run-all case lab test test-slow test-all test-browser lint render docs book bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ run: install  ## execute the tour; its copy, models and comparison go to build/;
 
 run-all: install  ## execute all notebooks in order
 	@$(PYTHON) tools/notebooks.py run
+
+case: $(VENV)/.installed-photos  ## the photo case, from photos to a service and its next version; the report goes to build/case/
+	@$(PYTHON) -m case $(CASE)
 
 lab: install  ## open the notebooks in JupyterLab
 	$(PYTHON) -m jupyterlab notebooks
@@ -99,6 +102,12 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 $(VENV)/.installed-bench: $(VENV)/.installed
 	@$(PYTHON) tools/install.py bench onnx openvino int4
 	@touch $@
+
+# Without the weights of ImageNet the case trains from scratch, and says so.
+$(VENV)/.installed-photos: $(VENV)/.installed
+	@if $(PYTHON) tools/install.py photos; then touch $@; else \
+	    echo "The weights of ImageNet could not be installed; the case does without."; \
+	fi
 
 $(VENV)/.installed-book: $(VENV)/.installed
 	@$(PYTHON) tools/install.py book

@@ -53,7 +53,8 @@ def test_the_conda_environment_is_that_of_make_install():
 def test_every_import_is_declared():
     """Also the imports inside functions; those of optional extras count as declared."""
     allowed = {canonical(declared(line)) for line in DECLARED}
-    ours = {"masslib", "zoo", *(path.stem for folder in ("tools", "tests") for path in (ROOT / folder).glob("*.py"))}
+    scripts = (path.stem for folder in ("tools", "tests") for path in (ROOT / folder).glob("*.py"))
+    ours = {"masslib", "case", "zoo", *scripts}
     distributions = packages_distributions()
     for path in (path for folder in ("masslib", "tools", "tests") for path in (ROOT / folder).rglob("*.py")):
         modules = imported(ast.parse(path.read_text(encoding="utf-8")))
