@@ -137,6 +137,12 @@ def test_regression():
     assert run(np.array([3.0, 4.0]), [3, 5], task="regression").mae == 0.5
 
 
+def test_of_many_absent_classes_the_first_ten_are_named():
+    y = np.array([0, 1, 1])
+    with pytest.warns(RuntimeWarning, match=r"no row of: 2, 3, .*, 11 and 28 more\.$"):
+        run(np.eye(40)[y], y)
+
+
 def test_absent_class_leaves_auc_undefined_and_says_which():
     keep = Y3 != 1
     with pytest.warns(RuntimeWarning, match="AUC is undefined, because y has no row of: bag"):

@@ -39,6 +39,8 @@ def test_an_example_is_answered_and_corrected(service, width, scheme, tmp_path):
         page.keyboard.press("Enter")
         page.wait_for_selector("#labels li")
         assert page.locator("#labels li").count() == 5
+        bar, item = (page.locator(what).first.bounding_box() for what in ("#labels .bar", "#labels li"))
+        assert bar["height"] == item["height"] and 0 < bar["width"] <= item["width"]
         assert "version 2" in page.inner_text("#said")
         page.select_option("#right", "3")
         page.click("#correct button")
@@ -50,7 +52,10 @@ def test_an_example_is_answered_and_corrected(service, width, scheme, tmp_path):
         page.wait_for_selector("#said.bad")
         assert "no PNG" in page.inner_text("#said")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert "Model details" in page.inner_text("#card-text")
+        assert "Model details" in page.locator("#card-text h4").all_inner_texts()
+        assert page.locator("#card-text td code").count() >= 3  # a checksum per split
+        assert not set(page.inner_text("#card-text").split()) & {"|", "##", "---"}
+        assert "–" in page.locator("#drift-table td").all_inner_texts()
         assert page.screenshot(full_page=True)
         browser.close()
     # A browser says in its console that a request got status 400; nothing else is said.

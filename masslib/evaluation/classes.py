@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Names = tuple[str, ...] | None
 Weights = np.ndarray | None
+_NAMED = 10
 
 
 def multiclass(outputs: np.ndarray, y: np.ndarray, weights: Weights, classes: Names) -> Evaluation:
@@ -192,7 +193,9 @@ def _auc(
     if len(constant):
         # Of classes the absent ones are the reason; a class that all rows have is only the other side of them.
         which = np.flatnonzero(~y.any(axis=0)) if lacking == "row" else constant
-        names = ", ".join(classes[c] if classes else str(c) for c in which)
+        names = ", ".join(classes[c] if classes else str(c) for c in which[:_NAMED])
+        if len(which) > _NAMED:
+            names += f" and {len(which) - _NAMED} more"
         warnings.warn(f"AUC is undefined, because y has no {lacking} of: {names}.", RuntimeWarning, stacklevel=5)
         return math.nan, {}
     # As multilabel columns: the multiclass form of roc_auc_score refuses rows that do not sum to one exactly.

@@ -95,7 +95,14 @@ class Batcher:
         if self._max_wait and self.waiting < self._largest:
             self._loop.call_later(self._max_wait, self._flush)
         else:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._gather, 0)
+
+    def _gather(self, seen: int) -> None:
+        """Take the batch as soon as a pass of the loop has brought no more rows: what is being decoded goes along."""
+        if seen < self.waiting < self._largest:
+            self._loop.call_soon(self._gather, self.waiting)
+        else:
+            self._flush()
 
     def _take(self, now: float) -> list[_Item]:
         """The next requests that fit into one batch; those that nobody waits for any more are dropped."""
