@@ -11,7 +11,8 @@ the same greedy text. `shrink` is perplexity against gzipped bytes and character
     python benchmarks/language_model.py [train small write shrink] [--steps 3300] [--folder build/language_model]
 
 Trained weights are kept in the folder, and a network is trained again only by `train` and `small`. `train` takes a
-quarter of an hour, `small` about five minutes, the others about two minutes each.
+quarter of an hour, `small` about five minutes, the others about two minutes each. These times are estimates: the
+parts have been tried, the whole has not been run to its end.
 """
 
 from __future__ import annotations
