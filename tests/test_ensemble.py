@@ -95,6 +95,13 @@ def test_networks_become_one_file_that_answers_the_same(how, nets, digits, tmp_p
     assert committee.model.count_params() >= 3 * nets[0].count_params()
 
 
+def test_no_member_takes_the_name_of_another():
+    nets = [models.mlp((4,), 2, seed=seed) for seed in range(3)]
+    for net, name in zip(nets, ("net 2", "net", "net"), strict=True):
+        net.name = name
+    assert Ensemble(nets).names == ["net 2", "net", "net 3"]
+
+
 def test_two_columns_and_one_are_of_the_same_classes(digits):
     x, y = digits.train[:]
     binary = LogisticRegression(max_iter=50).fit(x.reshape(len(x), -1), y > 4)

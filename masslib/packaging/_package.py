@@ -113,9 +113,9 @@ def package(
 
     Raises:
         TypeError: If `model` is not a Keras model.
+        masslib.packaging.Refused: A ValueError: a file is worse than that of the version that it `replaces`.
         ValueError: If a format is unknown or does not go with the model; the folder holds files of others; or a file
-            answers differently from the model; or one is worse than that of the version that it `replaces`. Nothing is
-            left behind then.
+            answers differently from the model. Nothing is left behind, whatever is raised.
 
     References:
         Mitchell et al., "Model Cards for Model Reporting", 2019.
