@@ -135,11 +135,13 @@ def package(
     compressed = network is not model
     formats = _checked(formats, "an Ensemble" if together else "a Compressed model" if compressed else None)
     told = _ensemble.described(model, splits) if together else _described(model, network, splits)
+    labels = _labels(told, splits)
+    if vectorizer is not None:
+        _check_texts(vectorizer, network, labels, splits)
     path = Path(path)
     with replacing(path) as folder:
         folder.mkdir()
         scale = preprocessing.known_scale(splits.train.rows) if scale is None else scale
-        labels = _labels(told, splits)
         files = _write(model, network, splits, formats, folder, labels, description, scale, vectorizer, seed, verbose)
         gate = replaces if isinstance(replaces, Replaces) or replaces is None else Replaces(replaces)
         passed = gate and gate.check(files, splits.test, compiled_task(network))
@@ -178,6 +180,14 @@ def _labels(told: dict[str, Any], splits: Splits) -> list[str] | None:
     """Names of the classes; of several outputs, nobody has said which one they are of."""
     shape = told["output_shape"]
     return metadata.check_labels(splits.classes, shape[-1]) if isinstance(shape, list) and shape else None
+
+
+def _check_texts(vectorizer: Any, network: Any, labels: list[str] | None, splits: Splits) -> None:
+    """Raise if the vectorizer does not suit the model, whatever the formats."""
+    if isinstance(network, Ensemble):
+        raise ValueError("vectorizer: the members of an Ensemble take token ids; package it without")
+    seen = endpoints.seen("model", network, splits.test[:1][0])
+    texts.check(vectorizer, labels, [endpoints.endpoint("model", seen)])
 
 
 def _checked(formats: Sequence[str] | None, special: str | None) -> list[str]:
