@@ -314,9 +314,8 @@ def test_a_package_of_texts_holds_the_vocabulary_and_how_to_use_it(tmp_path):
     own.adapt(texts)
     with pytest.raises(ValueError, match="standardize are functions"):
         masslib.package(model, tmp_path / "own", splits, vectorizer=own, **options)
+    # Nothing but the shape can tell it where no SavedModel is written.
     short = keras.layers.TextVectorization(output_sequence_length=3, vocabulary=["call"])
-    with pytest.raises(
-        ValueError, match=r"makes \(3,\) of a text, but model 'sequential' takes \(4,\)"
-    ):  # no SavedModel to check it
+    with pytest.raises(ValueError, match=r"makes \(3,\) of a text, but model '.*' takes \(4,\)"):
         masslib.package(model, tmp_path / "own", splits, vectorizer=short, formats=["tflite"])
     assert not (tmp_path / "own").exists()
