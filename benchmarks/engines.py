@@ -10,7 +10,7 @@
 
 What is not installed is left out with a sentence. Exit code 1 if a target is missed.
 
-    python benchmarks/engines.py [--photos 20000] [--rounds 7]
+    python benchmarks/engines.py [--photos 100000] [--rounds 7]
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def simulate(local: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=20_000)
+    parser.add_argument("--photos", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     engines = installed()
