@@ -1,6 +1,8 @@
 """The book: Sphinx over the notebooks, as committed, and the guides. `make book` builds it without a network."""
 
+import os
 import re
+from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -36,12 +38,21 @@ html_favicon = "icon.svg"
 html_context = {"default_mode": "auto"}
 html_additional_pages = {"index": "front.html"}
 templates_path = ["templates"]
-html_theme_options = {
+html_theme_options: dict[str, Any] = {
     "show_navbar_depth": 1,
     "home_page_in_toc": True,
     "use_download_button": False,
     "show_prev_next": True,
 }
+# On GitHub the chapters get buttons: to their source, and to Binder, which installs what .binder/ says. Elsewhere the
+# book has no public address that they could lead to.
+if repository := os.environ.get("GITHUB_REPOSITORY"):
+    html_theme_options |= {
+        "repository_url": f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}",
+        "repository_branch": os.environ.get("GITHUB_REF_NAME", "main"),
+        "use_repository_button": True,
+        "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
+    }
 html_copy_source = False
 suppress_warnings = ["mystnb.unknown_mime_type"]
 

@@ -72,7 +72,12 @@ def spark_session(folder: Path, master="local[2,4]"):
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from pyspark.sql import SparkSession
 
-    settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.log.level": "OFF"}
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.log.level": "OFF",
+        "spark.ui.showConsoleProgress": "false",
+    }
     return SparkSession.builder.master(master).config(map=settings).getOrCreate()
 
 

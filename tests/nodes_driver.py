@@ -76,6 +76,7 @@ def kill(what):
     chosen = {"worker": psutil.Process(), "task": above[0]}
     chosen["executor"] = next((process for process in above if "java" in process.name()), above[0])
     chosen[what].send_signal(signal.SIGKILL)
+    time.sleep(60)  # it is ended because of that, and must not come to its end before
 
 
 def shards(on, folder):

@@ -1,6 +1,7 @@
 """The book builds without a warning, so without a dead link or an unknown citation, and looks right in a browser."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,10 @@ class Quiet(SimpleHTTPRequestHandler):
 def book(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", "-d", folder / "cache"]
-    built = subprocess.run([*command, ".", folder / "html"], cwd=ROOT, capture_output=True, text=True, timeout=400)
+    there = {"GITHUB_REPOSITORY": "someone/masslib", "GITHUB_REF_NAME": "main"}  # as the workflow that publishes it
+    built = subprocess.run(
+        [*command, ".", folder / "html"], cwd=ROOT, env=os.environ | there, capture_output=True, text=True, timeout=400
+    )
     assert built.returncode == 0, built.stderr
     return folder / "html"
 
@@ -40,6 +44,13 @@ def test_every_chapter_and_guide_is_in_the_book(book):
     assert not missing
     page = (book / "notebooks/11_how_workers_talk.html").read_text(encoding="utf-8")
     assert "references.html#id" in page and "<math" in page and "references.bib#" not in page
+
+
+def test_a_book_built_on_github_opens_its_chapters_in_binder(book):
+    page = (book / "notebooks/00_tour.html").read_text(encoding="utf-8")
+    assert "https://mybinder.org/v2/gh/someone/masslib/main?urlpath=lab/tree/notebooks/00_tour.ipynb" in page
+    wanted = (ROOT / ".binder/requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert "--editable .[train,serve,notebooks]" in wanted and "--constraint ../constraints.txt" in wanted
 
 
 @pytest.mark.parametrize("width", [390, 1280])

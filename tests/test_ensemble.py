@@ -95,6 +95,13 @@ def test_networks_become_one_file_that_answers_the_same(how, nets, digits, tmp_p
     assert committee.model.count_params() >= 3 * nets[0].count_params()
 
 
+def test_no_member_takes_the_name_of_another():
+    nets = [models.mlp((4,), 2, seed=seed) for seed in range(3)]
+    for net, name in zip(nets, ("net 2", "net", "net"), strict=True):
+        net.name = name
+    assert Ensemble(nets).names == ["net 2", "net", "net 3"]
+
+
 def test_two_columns_and_one_are_of_the_same_classes(digits):
     x, y = digits.train[:]
     binary = LogisticRegression(max_iter=50).fit(x.reshape(len(x), -1), y > 4)
@@ -138,6 +145,8 @@ class Broken:
             ValueError,
             "the members 'b' do not answer probabilities of classes, as the others do",
         ),
+        (lambda n, d: Ensemble(n).fit(masslib.data.from_arrays(d)), ValueError, "no labels; pass .x, y."),
+        (lambda n, d: Ensemble(n).fit((d, [0] * 4, [1] * 4)), ValueError, "weights of rows, which are not taken into"),
         (
             lambda n, d: export.tflite(Ensemble({"a": n[0], "b": Broken()}), "x.tflite"),
             ValueError,
@@ -267,6 +276,14 @@ def test_a_member_that_fails_in_a_file_is_named(nets, tmp_path):
     )
     with pytest.raises(ValueError, match=r"member 'b' \(b.tflite\) cannot answer: expected .*\(n, 9, 9, 1\)"):
         export.load(tmp_path / "it.ensemble").predict(np.zeros((3, 8, 8, 1)))
+
+
+def test_a_file_that_names_itself_is_refused(tmp_path):
+    path = tmp_path / "it.ensemble"
+    path.touch()
+    ensembles.write(path, ensembles.Rule("mean", np.ones(1)), {"self": "it.ensemble"})
+    with pytest.raises(ValueError, match="member 'self' of .*: it.ensemble is an ensemble itself"):
+        export.load(path)
 
 
 class Own(ClassifierMixin, BaseEstimator):

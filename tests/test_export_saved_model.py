@@ -159,3 +159,49 @@ def png(pixels):
     stream = io.BytesIO()
     Image.fromarray(pixels.astype("uint8")).save(stream, "PNG")
     return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def words():
+    import keras
+
+    return keras.layers.TextVectorization(output_sequence_length=5, vocabulary=["free", "call", "me", "later"])
+
+
+@pytest.fixture(scope="module")
+def reader():
+    import keras
+
+    layers = [keras.Input((5,), dtype="int32"), keras.layers.Embedding(6, 4), keras.layers.Flatten()]
+    return keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
+
+
+def test_classify_takes_texts_where_there_is_a_vectorizer(words, reader, tmp_path):
+    import tensorflow as tf
+
+    path = export.saved_model(reader, tmp_path / "texts", labels=["ham", "spam"], vectorizer=words)
+    texts = ["Call me, later!", "FREE call", "", "what is this that has more words than fit"]
+    answer = tf.saved_model.load(str(path)).signatures["classify"](texts=tf.constant(texts))
+    expected = np.asarray(reader(np.asarray(words(texts))))
+    np.testing.assert_allclose(answer["probabilities"], -np.sort(-expected, axis=1), atol=1e-6)
+    first = [labels[0].decode() for labels in answer["labels"].numpy()]
+    assert first == [["ham", "spam"][index] for index in expected.argmax(axis=1)]
+
+
+def test_a_vectorizer_that_does_not_fit_is_refused(words, reader, tmp_path):
+    import keras
+
+    def made(**options):
+        return keras.layers.TextVectorization(**{"output_sequence_length": 5, "vocabulary": ["a", "b"], **options})
+
+    for wrong, error, message in (
+        ("words", TypeError, "expected a keras.layers.TextVectorization"),
+        (made(output_sequence_length=6), ValueError, r"makes \(6,\) of a text, but model .* takes \(5,\)"),
+        (made(vocabulary=None), ValueError, "no vocabulary"),
+        (made(output_mode="multi_hot", output_sequence_length=None), ValueError, "expected 'int'"),
+    ):
+        with pytest.raises(error, match=message):
+            export.saved_model(reader, tmp_path / "wrong", labels=["ham", "spam"], vectorizer=wrong)
+    with pytest.raises(ValueError, match="pass labels, too"):
+        export.saved_model(reader, tmp_path / "wrong", vectorizer=words)
+    assert not (tmp_path / "wrong").exists()

@@ -262,6 +262,18 @@ def test_ray_gets_its_resources_back(ray):
     assert ray.available_resources()["CPU"] == 2
 
 
+@pytest.mark.slow
+def test_looking_for_room_on_ray_takes_none_from_what_is_to_start(ray):
+    from masslib.launcher.on_ray import Ray
+
+    engine, end = Ray(), time.monotonic() + 120
+    with engine.looking(1, 1, 0) as more:
+        assert engine.room(2, 1, 0, 60) == 2
+        while not more():
+            assert time.monotonic() < end
+    assert engine.room(2, 1, 0, 60) == 2
+
+
 def test_what_is_no_engine_is_refused():
     with pytest.raises(TypeError, match="on=3: expected 'local', 'spark', a SparkSession, 'ray'"):
         masslib.launch(_sleep, on=3)

@@ -1,8 +1,6 @@
 """Several nodes of Spark and Ray: the bytes and weights of one machine, also when one of them is lost."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +8,7 @@ import time
 import nodes
 import numpy as np
 import pytest
+from namespaces import two_hosts
 
 pytestmark = pytest.mark.alone
 
@@ -35,28 +34,9 @@ def loopback(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def hosts():
     """Two network namespaces with a cable between them; what enters each, and their addresses."""
-    if not shutil.which("ip") or os.geteuid() != 0:
-        pytest.skip("two hosts are made of network namespaces, which takes root and iproute2")
-    names = [f"nodes{os.getpid()}-{side}" for side in "ab"]
-    made = [["ip", "netns", "add", name] for name in names]
-    made.append(["ip", "link", "add", "va", "netns", names[0], "type", "veth", "peer", "name", "vb", "netns", names[1]])
     addresses = ["10.78.0.1", "10.78.0.2"]
-    for name, device, address in zip(names, ("va", "vb"), addresses, strict=True):
-        inside = ["ip", "-n", name]
-        made += [
-            [*inside, "addr", "add", f"{address}/24", "dev", device],
-            [*inside, "link", "set", device, "up"],
-            [*inside, "link", "set", "lo", "up"],
-        ]
-    try:
-        for command in made:
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                pytest.skip(f"{' '.join(command)}: {done.stderr.strip()}")
+    with two_hosts(*addresses) as names:
         yield addresses, [("ip", "netns", "exec", name) for name in names]
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 def _fit(two, folder, killed="", workers=2, epochs=2):

@@ -1,7 +1,5 @@
 """`python -m masslib launch`: the same script on one machine and on two hosts."""
 
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from namespaces import two_hosts
 
 pytestmark = pytest.mark.alone
 
@@ -87,28 +86,9 @@ def test_what_goes_wrong_is_said_and_counts(tmp_path):
 
 @pytest.fixture
 def hosts():
-    """Two hosts with a cable between them: network namespaces and a veth pair. Yields their addresses."""
-    if not shutil.which("ip") or os.geteuid() != 0:
-        pytest.skip("two hosts are made of network namespaces, which takes root and iproute2")
-    names = [f"masslib{os.getpid()}-{side}" for side in "ab"]
-    made = [["ip", "netns", "add", name] for name in names]
-    made.append(["ip", "link", "add", "va", "netns", names[0], "type", "veth", "peer", "name", "vb", "netns", names[1]])
-    for number, (name, device) in enumerate(zip(names, ("va", "vb"), strict=True), 1):
-        inside = ["ip", "-n", name]
-        made += [
-            [*inside, "addr", "add", f"10.77.0.{number}/24", "dev", device],
-            [*inside, "link", "set", device, "up"],
-            [*inside, "link", "set", "lo", "up"],
-        ]
-    try:
-        for command in made:
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                pytest.skip(f"{' '.join(command)}: {done.stderr.strip()}")
+    """Two hosts with a cable between them; yields the names of their network namespaces."""
+    with two_hosts("10.77.0.1", "10.77.0.2") as names:
         yield names
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 def _on(hosts, number, script, *arguments, restarts=0):

@@ -27,6 +27,8 @@ LIGHT = {
     "masslib.checkpoint",
     "masslib.data",
     "masslib.distribute",
+    "masslib.ensemble",
+    "masslib.Ensemble",
     "masslib.evaluation",
     "masslib.export",
     "masslib.formats",

@@ -320,3 +320,19 @@ def test_unknown_names_are_refused_with_the_known_ones(checkout, capsys):
     write(good_notebook(), checkout / "notebooks" / "01_good.ipynb")
     assert notebooks.main(["render", "07"], checkout) == 1
     assert "no notebook begins with '07'; there is 01_good" in capsys.readouterr().err
+
+
+def test_solutions_are_rendered_when_they_are_named(checkout):
+    for place in ("01_good.ipynb", "02_other.ipynb", "solutions/01_good.ipynb"):
+        (checkout / "notebooks" / "solutions").mkdir(parents=True, exist_ok=True)
+        write(good_notebook(), checkout / "notebooks" / place)
+    found = {
+        names: [path.relative_to(checkout / "notebooks").as_posix() for path in notebooks.select(checkout, names)]
+        for names in ((), ("01",), ("solutions/01", "notebooks/02_other.ipynb"), ("solutions/",))
+    }
+    assert list(found.values()) == [
+        ["01_good.ipynb", "02_other.ipynb"],
+        ["01_good.ipynb"],
+        ["02_other.ipynb", "solutions/01_good.ipynb"],
+        ["solutions/01_good.ipynb"],
+    ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import keras
@@ -21,7 +22,11 @@ def splits():
 @pytest.fixture(scope="module")
 def model(splits):
     model = models.mlp(splits.input_shape, splits.num_classes)
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 1000)),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
     masslib.fit(model, splits.train, batch_size=64, epochs=3, verbose=0)
     return model
 
@@ -66,6 +71,8 @@ def test_the_card_says_it_to_people(folder, splits):
     accuracy = masslib.evaluate(folder / "int8.tflite", splits.test).accuracy
     (row,) = [line for line in card.splitlines() if line.startswith("| `int8.tflite`")]
     assert row.split("|")[2].strip().startswith(f"{accuracy:.4f} [")
+    assert re.search(r"^- optimizer: \w+\(learning_rate=.*\)$", card, re.MULTILINE), card
+    assert " kB, gzipped " in row and "class_name" not in card
     assert "Reads handwritten digits." in card and "Not for cheques." in card and "- batch_size: 64" in card
 
 
@@ -282,3 +289,33 @@ def test_a_model_of_several_inputs_and_outputs_is_packaged(tmp_path):
     assert table.loc[("tflite", "kind"), "top1_agreement"] == 1 and table.loc["saved_model", "largest"].max() < 1e-5
     assert np.isnan(table.loc[("tflite", "size"), "accuracy"])
     assert table.loc[("keras", "kind"), "accuracy"] == masslib.evaluate(model, part)["kind"].accuracy
+
+
+def test_a_package_of_texts_holds_the_vocabulary_and_how_to_use_it(tmp_path):
+    texts, y = ["call me later", "free prize call", "see you later", "prize for free"] * 5, [0, 1, 0, 1] * 5
+    vectorizer = keras.layers.TextVectorization(output_sequence_length=4)
+    vectorizer.adapt(texts)
+    rows = data.from_arrays(np.asarray(vectorizer(texts), "int32"), np.array(y), classes=["ham", "spam"])
+    model = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), keras.layers.Embedding(vectorizer.vocabulary_size(), 3)]
+        + [keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
+    )
+    model.compile(loss="sparse_categorical_crossentropy")
+    splits = data.Splits(rows, rows, rows, classes=["ham", "spam"])
+    options = {"formats": ["tflite", "saved_model"], "verbose": False}
+    folder = masslib.package(model, tmp_path / "texts", splits, vectorizer=vectorizer, **options)
+    told = json.loads((folder / "manifest.json").read_text())["text"]
+    tokens = json.loads((folder / told["vocabulary"]).read_text())
+    ids = [tokens.index(word) for word in ["free", "call"]] + [0] * (told["output_sequence_length"] - 2)
+    np.testing.assert_array_equal(vectorizer(["free call"])[0], ids)
+    assert "keras.layers.TextVectorization" in (folder / "MODEL_CARD.md").read_text()
+    assert masslib.verify(folder)["answers"].eq("as when it was packaged").all()
+    own = keras.layers.TextVectorization(output_sequence_length=4, standardize=lambda text: text)
+    own.adapt(texts)
+    with pytest.raises(ValueError, match="standardize are functions"):
+        masslib.package(model, tmp_path / "own", splits, vectorizer=own, **options)
+    # Nothing but the shape can tell it where no SavedModel is written.
+    short = keras.layers.TextVectorization(output_sequence_length=3, vocabulary=["call"])
+    with pytest.raises(ValueError, match=r"makes \(3,\) of a text, but model '.*' takes \(4,\)"):
+        masslib.package(model, tmp_path / "own", splits, vectorizer=short, formats=["tflite"])
+    assert not (tmp_path / "own").exists()

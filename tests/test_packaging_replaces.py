@@ -8,7 +8,7 @@ import pytest
 
 import masslib
 from masslib.data import Splits, from_arrays
-from masslib.packaging import Replaces, package
+from masslib.packaging import Refused, Replaces, package
 
 RNG = np.random.default_rng(0)
 
@@ -43,7 +43,7 @@ def first(tmp_path_factory):
 
 def test_a_version_that_forgot_the_old_data_is_refused_and_leaves_nothing(first, tmp_path):
     forgetful = (0.0, -1.0)  # right on the new rows, a guess on the old ones
-    with pytest.raises(ValueError, match="is worse than .*keras on 'January'") as error:
+    with pytest.raises(Refused, match="is worse than .*keras on 'January'") as error:
         write(forgetful, tmp_path / "2", replaces=Replaces(first, on={"January": OLD}))
     assert "on 'test'" not in str(error.value) and not list(tmp_path.iterdir())
     # Nobody asked about the old rows here, and on the new ones it is better.
@@ -66,7 +66,7 @@ def test_a_version_that_is_better_on_both_passes_and_may_replace_in_place(first,
     write((1.0, -0.3), folder, replaces=Replaces(folder, on={"January": OLD}))
     assert keras.models.load_model(folder / "model.keras", compile=False).get_weights()[0][1, 1] == np.float32(-0.3)
     before = (folder / "manifest.json").read_bytes()
-    with pytest.raises(ValueError, match="is worse than"):
+    with pytest.raises(Refused, match="is worse than"):
         write((-1.0, 0.0), folder, replaces=folder)
     assert (folder / "manifest.json").read_bytes() == before
 
@@ -75,7 +75,7 @@ def test_a_version_that_is_better_on_both_passes_and_may_replace_in_place(first,
 def test_with_a_margin_doubt_is_enough_to_refuse(first, tmp_path):
     few = OLD[0][:12], OLD[1][:12]
     again = Replaces(first, on={"few": few}, margin=0.01)
-    with pytest.raises(ValueError, match="not shown to be within 0.01 .*on 'few'"):
+    with pytest.raises(Refused, match="not shown to be within 0.01 .*on 'few'"):
         write((1.0, 0.0), tmp_path / "2", replaces=again)
     write((1.0, 0.0), tmp_path / "2", replaces=Replaces(first, on={"few": few}))
     write((1.0, 0.0), tmp_path / "3", replaces=Replaces(first, on={"January": OLD}, margin=0.02))
@@ -93,7 +93,7 @@ def test_where_small_is_good_more_is_worse(tmp_path):
         return package(model, folder, splits, formats=["keras"], verbose=False, **options)
 
     before = version((1.0, 1.5), tmp_path / "1")
-    with pytest.raises(ValueError, match="mae better by -"):
+    with pytest.raises(Refused, match="mae better by -"):
         version((1.0, 1.0), tmp_path / "2", replaces=before)
     version((1.0, 1.9), tmp_path / "2", replaces=Replaces(before, figure="rmse", margin=0.0))
 

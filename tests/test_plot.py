@@ -131,3 +131,19 @@ def test_notebook_shows_a_figure_exactly_once(monkeypatch):
     nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
     shown = [[output for output in cell.outputs if "image/png" in output.get("data", {})] for cell in notebook.cells]
     assert [len(images) for images in shown] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("technique", ["sparsity", "rank", "bits"])
+def test_sensitivity_spaces_levels_by_what_is_left_from_gentle_to_strong(technique):
+    left = {"sparsity": [0.5, 0.25, 0.125], "rank": [0.5, 0.25, 0.125], "bits": [8, 5, 2]}[technique]
+    levels = [1 - it for it in left] if technique == "sparsity" else left
+    ax = plot.sensitivity(pd.DataFrame([[0.9, 0.8, 0.7]], ["dense"], levels), 0.91, technique).axes[0]
+    places = ax.transData.transform([(it, 0.8) for it in ax.get_lines()[0].get_xdata()])[:, 0]
+    assert places[0] < places[1] and places[2] - places[1] == pytest.approx(places[1] - places[0])
+    assert [t.get_text() for t in ax.get_xticklabels()][0] == ("8" if technique == "bits" else "50 %")
+
+
+def test_sensitivity_writes_no_level_into_its_neighbour():
+    levels = [0.5, 0.51, 0.9, 0.98]
+    ax = plot.sensitivity(pd.DataFrame([[0.9] * 4], ["dense"], levels), 0.91).axes[0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["50 %", "", "90 %", "98 %"]

@@ -39,6 +39,11 @@ def test_weights_within_limits_shows_the_steps_of_quantized_values():
     np.testing.assert_allclose(sorted(centres), [-0.2, -0.1, 0, 0.1, 0.2], atol=0.002)
 
 
+def test_weights_of_a_window_may_have_a_plain_axis():
+    ax = plot.weights({"a": KERNEL}, limits=(-0.25, 0.25), log=False).axes[0]
+    assert (ax.get_yscale(), ax.get_ylabel(), ax.get_ylim()[0]) == ("linear", "Weights", 0)
+
+
 @pytest.mark.parametrize(
     ("kernels", "options", "error", "words"),
     [

@@ -94,7 +94,7 @@ def test_missing_and_foreign_files_are_refused(files, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.tflite does not exist; export a model there first"):
         runtime.load(tmp_path / "nothing.tflite")
     (tmp_path / "model.h5").touch()
-    with pytest.raises(ValueError, match="model.h5: expected a .tflite, .packed or .keras file or the folder"):
+    with pytest.raises(ValueError, match="model.h5: expected a .tflite, .packed, .ensemble or .keras file"):
         runtime.load(tmp_path / "model.h5")
     (tmp_path / "text.tflite").write_text("this is not a model")
     with pytest.raises(ValueError, match="text.tflite is not a TFLite file: .* 'TFL3' at byte 4"):

@@ -5,6 +5,7 @@ import pytest
 
 import masslib
 from masslib import Cluster, Distill, LowRank, Prune, PruneChannels, Quantize, QuantizeAware, compare, models
+from masslib.selection import Comparison
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,23 @@ def test_a_report_is_shown_drawn_and_saved(model, digits, tmp_path):
     pd.testing.assert_frame_equal(saved, report.table, check_exact=False)
     assert (tmp_path / "comparison.txt").read_text() == f"{report}\n"
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_shows_what_to_decide_by_with_intervals_in_brackets():
+    columns = {"accuracy": [0.9, 0.89], "low": [0.8, 0.8], "high": [0.95, 0.95], "drop_points": [0.0, 1.0]}
+    columns |= {
+        "drop_low": [0.0, 0.25],
+        "drop_high": [0.0, 1.75],
+        "valid_drop_points": [0.0, 0.5],
+        "p95_ms": [2.0, 1.0],
+    }
+    columns |= {"times_faster": [1.0, 2.0], "faster_low": [1.0, 1.9], "faster_high": [1.0, 2.25]}
+    report = Comparison(pd.DataFrame(columns, ["float", "int8"]), {}, {})
+    head, plain, int8 = str(report).splitlines()
+    assert head.split() == ["accuracy", "drop_points", "valid_drop_points", "times_faster"]
+    assert plain.split() == ["float", "0.9000", "+0.00", "+0.00", "1.00"]
+    assert int8.split() == ["int8", "0.8900", "+1.00", "[+0.25,", "+1.75]", "+0.50", "2.00", "[1.90,", "2.25]"]
+    assert "+1.00 [+0.25, +1.75]" in report._repr_html_()
 
 
 @pytest.mark.parametrize("recipes", [{}, {"float": Quantize("int8")}])

@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         ("check", "look without running"),
     ):
         command = commands.add_parser(name, help=what)
-        command.add_argument("names", nargs="*", help="such as 02_train or 02; all when none is given")
+        command.add_argument(
+            "names", nargs="*", help="such as 02_train, 02 or solutions/02; all chapters when none is given"
+        )
     commands.add_parser("index", help="write notebooks/README.md")
     options = parser.parse_args(arguments)
     try:
@@ -38,18 +40,20 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
 
 def select(root: Path, names: Sequence[str]) -> list[Path]:
-    """Find the notebooks that the names begin; all of them when there is no name.
+    """Find the notebooks that the names begin, or the solutions, such as `solutions/02`; all chapters without a name.
 
     Raises:
         ValueError: If a name begins no notebook.
     """
-    paths = notebook_paths(root / "notebooks")
-    starts = [Path(name).name for name in names]
+    chapters = notebook_paths(root / "notebooks")
+    paths = {path.name: path for path in chapters}
+    paths |= {f"solutions/{path.name}": path for path in notebook_paths(root / "notebooks" / "solutions")}
+    starts = [name[name.index("solutions/") :] if "solutions/" in name else Path(name).name for name in names]
     for start in starts:
-        if not any(path.name.startswith(start) for path in paths):
-            known = ", ".join(path.stem for path in paths) or "no notebook at all"
+        if not any(name.startswith(start) for name in paths):
+            known = ", ".join(path.stem for path in chapters) or "no notebook at all"
             raise ValueError(f"no notebook begins with {start!r}; there is {known}")
-    return [path for path in paths if not starts or path.name.startswith(tuple(starts))]
+    return [path for name, path in paths.items() if name.startswith(tuple(starts))] if starts else chapters
 
 
 def run(root: Path, paths: list[Path]) -> int:

@@ -133,7 +133,7 @@ class Ensemble:
             The ensemble itself.
 
         Raises:
-            ValueError: If labels and answers do not fit.
+            ValueError: If labels and answers do not fit, there are no labels, or rows have weights.
 
         References:
             Nitzan & Paroush (1982), Optimal decision rules in uncertain dichotomous choice situations; Wolpert (1992).
@@ -145,7 +145,10 @@ class Ensemble:
             >>> round(float(Ensemble(nets).fit(splits.valid).weights.sum()), 6)
             1.0
         """
-        x, y = data[:][:2] if hasattr(data, "targets") else tuple(data)[:2]
+        x, y, *rest = data[:] if hasattr(data, "targets") else tuple(data)
+        if y is None or rest:
+            what = "no labels" if y is None else "weights of rows, which are not taken into account"
+            raise ValueError(f"the data have {what}; pass (x, y)")
         answers = self.answers(x)
         self._rule = fitted(self.how, matched(answers), np.asarray(y))
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,8 +90,8 @@ def _numbered(models: Sequence[Any]) -> dict[str, Any]:
     for model in models:
         name = Path(model).stem if isinstance(model, str | os.PathLike) else getattr(model, "name", "")
         name = name if isinstance(name, str) and name else type(model).__name__.lower()
-        number = sum(other == name or other.startswith(f"{name} ") for other in named)
-        named[f"{name} {number + 1}" if number else name] = model
+        numbered = (f"{name} {number}" for number in itertools.count(2))
+        named[next(it for it in itertools.chain([name], numbered) if it not in named)] = model
     return named
 
 

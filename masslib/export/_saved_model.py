@@ -15,7 +15,7 @@ import tensorflow as tf
 from masslib._util import manifest
 from masslib._util.checks import check_counts
 from masslib._util.files import SAVED_MODEL_MANIFEST, replacing
-from masslib.export import endpoints, inference, parity, photos, preflight, rows, warm_up
+from masslib.export import endpoints, inference, parity, photos, preflight, rows, texts, warm_up
 from masslib.export.endpoints import Endpoint
 from masslib.formats import metadata
 from masslib.graph.probes import probe_inputs
@@ -32,6 +32,7 @@ def saved_model(
     labels: Sequence[str] | None = None,
     batch_size: int | None = None,
     scale: float | None = 1 / 255,
+    vectorizer: keras.layers.TextVectorization | None = None,
     example_inputs: Any = None,
 ) -> Path:
     """Write a model as a SavedModel folder, and check the folder against the model.
@@ -43,12 +44,14 @@ def saved_model(
 
     With labels there is `classify` beside it for models of images: it takes PNG or JPEG files as byte strings `(n,)`
     and reads them as `masslib.data.from_directory` does with `resize="stretch"`: turned as EXIF says, transparent
-    pixels white, times `scale`. It answers `labels` and `probabilities` `(n, classes)`, the most probable first. A
-    model compiled with a loss of `from_logits=True` gets the softmax or sigmoid of that loss; other numbers outside of
-    0 to 1 are called `logits`. TensorFlow loads the folder without masslib or Keras; `masslib.runtime.load` checks the
-    checksums in `assets.extra/masslib.json` before it does. Where tensorflow-serving-api is installed (the extra
-    `serving`), there are requests in `assets.extra` that warm up TensorFlow Serving before the first user comes. A
-    model that computes in mixed precision does so in the folder, too.
+    pixels white, times `scale`. With a `vectorizer` it takes texts `(n,)` instead and makes the token ids in the graph.
+    It answers `labels` and `probabilities` `(n, classes)`, the most probable first. A model compiled with a loss of
+    `from_logits=True` gets the softmax or sigmoid of that loss; other numbers outside of 0 to 1 are called `logits`.
+
+    TensorFlow loads the folder without masslib or Keras; `masslib.runtime.load` checks the checksums in
+    `assets.extra/masslib.json` before it does. Where tensorflow-serving-api is installed (the extra `serving`), there
+    are requests in `assets.extra` that warm up TensorFlow Serving before the first user comes. A model that computes in
+    mixed precision does so in the folder, too.
 
     Args:
         model: A built Keras 3 model; one of a class of your own whose inputs are unknown needs `example_inputs`. A dict
@@ -61,6 +64,7 @@ def saved_model(
         batch_size: Rows that `serving_default` takes at once; by default any number.
         scale: What `classify` multiplies the pixels from 0 to 255 by; 1 for a model that rescales them itself; None
             leaves `classify` out.
+        vectorizer: The layer that made the token ids which the model takes, adapted or with a vocabulary; with labels.
         example_inputs: Rows `(n, *input_shape)` of your data to check the file on, as for `masslib.export.tflite`.
 
     Returns:
@@ -68,8 +72,8 @@ def saved_model(
 
     Raises:
         TypeError: If `model` is not a Keras model, or the labels are no list of strings.
-        ValueError: If a number is not positive; there is not one label per output; or the written folder answers
-            differently from the model. Nothing is left behind then.
+        ValueError: If a number is not positive; there is not one label per output; the vectorizer makes something else
+            than the model takes; or the written folder answers differently from the model. Nothing is left behind then.
 
     References:
         `keras.export.ExportArchive`; TensorFlow Serving, "Architecture" (servable versions).
@@ -93,10 +97,12 @@ def saved_model(
     ]
     checked = {endpoint.name: rows.examples(given[endpoint.name], endpoint) for endpoint in several}
     labels = endpoints.check_labels(labels, several)
+    if vectorizer is not None:
+        texts.check(vectorizer, labels, several)
     path = Path(path) if version is None else Path(path, str(version))
     with replacing(path) as temporary:
         with inference.converting(several, "TensorFlow"):
-            export_graph(several, temporary, labels, scale)
+            export_graph(several, temporary, labels, scale, vectorizer)
         warm_up.write_requests(temporary, path.name if version is None else path.parent.name)
         told = {endpoint.name: endpoint.told for endpoint in several}
         manifest.write(temporary, SAVED_MODEL_MANIFEST, signatures=told)
@@ -109,6 +115,7 @@ def export_graph(
     folder: str | os.PathLike[str],
     labels: list[str] | None = None,
     scale: float | None = 1 / 255,
+    vectorizer: keras.layers.TextVectorization | None = None,
 ) -> None:
     """Write a SavedModel as it is, unchecked."""
     archive = keras.export.ExportArchive()
@@ -120,7 +127,7 @@ def export_graph(
         archive.add_endpoint(endpoint.name, endpoint.graph, list(endpoint.specs.values()))
     with tempfile.TemporaryDirectory() as place:
         if labels is not None:
-            _add_labels(archive, several[0], Path(place, metadata.LABELS), labels, scale)
+            _add_labels(archive, several[0], Path(place, metadata.LABELS), labels, scale, vectorizer)
         archive.write_out(str(folder), verbose=False)
 
 
@@ -132,8 +139,15 @@ def _states(model: Any) -> tf.Module:
     return module
 
 
-def _add_labels(archive: Any, endpoint: Endpoint, path: Path, labels: list[str], scale: float | None) -> None:
-    """Put the labels into the assets; if the inputs are images, add the signature `classify`, too."""
+def _add_labels(
+    archive: Any,
+    endpoint: Endpoint,
+    path: Path,
+    labels: list[str],
+    scale: float | None,
+    vectorizer: keras.layers.TextVectorization | None,
+) -> None:
+    """Put the labels into the assets; if the inputs are images or texts, add the signature `classify`, too."""
     path.write_text("\n".join(labels) + "\n", encoding="utf-8")
     lines = tf.lookup.TextFileInitializer(
         str(path), tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
@@ -143,21 +157,22 @@ def _add_labels(archive: Any, endpoint: Endpoint, path: Path, labels: list[str],
     specs = list(endpoint.specs.values())
     shape = tuple(specs[0].shape[1:])
     is_image = len(specs) == 1 and len(shape) == 3 and None not in shape and shape[2] in (1, 3)
-    if scale is not None and is_image and isinstance(endpoint.model, keras.Model):
-        classify = _classifier(endpoint, names, shape, scale)
+    if vectorizer is not None:
+        archive.track(vectorizer)
+        classify = _classifier(endpoint, names, vectorizer)
+        archive.add_endpoint("classify", classify, [tf.TensorSpec((None,), tf.string, "texts")])
+    elif scale is not None and is_image and isinstance(endpoint.model, keras.Model):
+        classify = _classifier(endpoint, names, lambda images: photos.decode_all(images, shape) * scale)
         archive.add_endpoint("classify", classify, [tf.TensorSpec((None,), tf.string, "images")])
 
 
-def _classifier(endpoint: Endpoint, names: Any, shape: tuple[int, int, int], scale: float) -> Callable:
+def _classifier(endpoint: Endpoint, names: Any, read: Callable) -> Callable:
+    """What answers byte strings, of which `read` makes inputs of the model, with labels and probabilities."""
     answer, link = _probabilities(endpoint)
     (spec,), classes = endpoint.specs.values(), endpoint.model.outputs[0].shape[-1]
 
-    def decode(content: tf.Tensor) -> tf.Tensor:
-        return photos.decode(content, shape) * scale
-
-    def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels = tf.map_fn(decode, images, fn_output_signature=tf.TensorSpec(shape, tf.float32))
-        (answers,) = endpoint.graph(tf.cast(pixels, spec.dtype)).values()
+    def classify(strings: tf.Tensor) -> dict[str, tf.Tensor]:
+        (answers,) = endpoint.graph(tf.cast(read(strings), spec.dtype)).values()
         values, order = tf.math.top_k(link(answers), k=classes)
         return {"labels": names.lookup(tf.cast(order, tf.int64)), answer: values}
 

@@ -10,6 +10,12 @@ _ORIENTATION = 0x0112
 _ENTRY = 12
 
 
+def decode_all(contents: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Decode PNG or JPEG files `(n,)` into float32 pixels `(n, h, w, c)` from 0 to 255."""
+    pixels = tf.TensorSpec(shape, tf.float32)
+    return tf.map_fn(lambda content: decode(content, shape), contents, fn_output_signature=pixels)
+
+
 def decode(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """Decode a PNG or JPEG file into float32 pixels `(h, w, c)` from 0 to 255.
 

@@ -41,7 +41,7 @@ class Engine(Protocol):
         """Wait for room for so many workers, no longer than that; how many have room then."""
 
     def looking(self, workers: int, threads: int, gpus: int) -> AbstractContextManager[Callable[[], bool]]:
-        """Give a function that tells whether there is room for one worker more than those that run."""
+        """Give a function that tells, once the workers run, whether there is room for one more."""
 
     def start(self, member: Member, workers: int, threads: int, gpus: int) -> Job:
         """Start a task for each worker, on as many hosts as possible."""

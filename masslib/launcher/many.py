@@ -84,7 +84,7 @@ def train_many(
         checkpoint: Folder in which each training has a folder of its name, passed as `checkpoint`.
         logs: Folder for log files, by name; by default a new one among the temporary files.
         on: Where they run: None: here. A `SparkSession`, `"ray"`, an `Executor` or whatever maps, as for `search`:
-            there the results come together at the end.
+            it decides how many run at once, and the results come together at the end, without log files.
         verbose: Whether to show progress.
 
     Returns:

@@ -6,6 +6,7 @@ Source: https://docs.ray.io/en/latest/ray-core/scheduling/placement-group.html
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 
 from masslib._util.extras import needed_by
@@ -45,13 +46,16 @@ class Ray:
 
     @contextlib.contextmanager
     def looking(self, workers: int, threads: int, gpus: int) -> Iterator[Callable[[], bool]]:
-        """Let a placement group for one more wait."""
-        group = _group(1, threads, gpus)
-        ready = group.ready()
-        try:
-            yield lambda: bool(ray.wait([ready], timeout=0)[0])
-        finally:
-            remove_placement_group(group)
+        """Let a placement group for one more wait; from the first look on, or it would take what the workers need."""
+        with contextlib.ExitStack() as stack:
+
+            @functools.cache
+            def one_more() -> ray.ObjectRef:
+                group = _group(1, threads, gpus)
+                stack.callback(remove_placement_group, group)
+                return group.ready()
+
+            yield lambda: bool(ray.wait([one_more()], timeout=_TRY_SECONDS)[0])
 
     def start(self, member: Member, workers: int, threads: int, gpus: int) -> _Job:
         """Start a task for each worker, each on a host of its own if there are as many."""

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from masslib.packaging._golden import Golden as Golden
     from masslib.packaging._golden import golden as golden
     from masslib.packaging._package import package as package
+    from masslib.packaging._replaces import Refused as Refused
     from masslib.packaging._replaces import Replaces as Replaces
     from masslib.packaging._verify import verify as verify
 
@@ -14,6 +15,7 @@ _NAMES = {
     "Golden": "masslib.packaging._golden",
     "golden": "masslib.packaging._golden",
     "package": "masslib.packaging._package",
+    "Refused": "masslib.packaging._replaces",
     "Replaces": "masslib.packaging._replaces",
     "verify": "masslib.packaging._verify",
 }

@@ -19,7 +19,7 @@ from masslib.compression import Quantize, compress
 from masslib.ensemble import Ensemble
 from masslib.evaluation import evaluate
 from masslib.evaluation.tasks import compiled_task
-from masslib.export import endpoints, preflight
+from masslib.export import endpoints, preflight, texts
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
 from masslib.export._packed import packed
@@ -65,6 +65,7 @@ def package(
     training: Mapping[str, Any] | None = None,
     examples: Any = None,
     scale: float | None = None,
+    vectorizer: keras.layers.TextVectorization | None = None,
     seed: int = 0,
     replaces: Replaces | str | os.PathLike[str] | None = None,
     verbose: bool = True,
@@ -99,6 +100,8 @@ def package(
             signature `classify` of a SavedModel. By default the training split tells: the factor of its photos or
             bytes; 1/255 if the largest value of its images is 1, and 1 if it is 255. Where it does not tell, such as
             for standardized images, the package takes no photos, and the card says so.
+        vectorizer: Of a model of texts, the layer that made the token ids of `splits`. Its vocabulary becomes
+            `vocabulary.json`, the tokens in the order of their ids, and `classify` of a SavedModel takes texts.
         seed: Seed of the choice of calibration rows.
         replaces: The package of the version before, or a `masslib.packaging.Replaces`, which says on which rows besides
             the test split the new one must not be worse. Where it is, nothing is written; else the manifest tells by
@@ -110,9 +113,9 @@ def package(
 
     Raises:
         TypeError: If `model` is not a Keras model.
+        masslib.packaging.Refused: A ValueError: a file is worse than that of the version that it `replaces`.
         ValueError: If a format is unknown or does not go with the model; the folder holds files of others; or a file
-            answers differently from the model; or one is worse than that of the version that it `replaces`. Nothing is
-            left behind then.
+            answers differently from the model. Nothing is left behind, whatever is raised.
 
     References:
         Mitchell et al., "Model Cards for Model Reporting", 2019.
@@ -132,12 +135,14 @@ def package(
     compressed = network is not model
     formats = _checked(formats, "an Ensemble" if together else "a Compressed model" if compressed else None)
     told = _ensemble.described(model, splits) if together else _described(model, network, splits)
+    labels = _labels(told, splits)
+    if vectorizer is not None:
+        _check_texts(vectorizer, network, labels, splits)
     path = Path(path)
     with replacing(path) as folder:
         folder.mkdir()
         scale = preprocessing.known_scale(splits.train.rows) if scale is None else scale
-        labels = _labels(told, splits)
-        files = _write(model, network, splits, formats, folder, labels, description, scale, seed, verbose)
+        files = _write(model, network, splits, formats, folder, labels, description, scale, vectorizer, seed, verbose)
         gate = replaces if isinstance(replaces, Replaces) or replaces is None else Replaces(replaces)
         passed = gate and gate.check(files, splits.test, compiled_task(network))
         golden = splits.test[:_GOLDEN][0] if examples is None else examples
@@ -156,6 +161,7 @@ def package(
             **({"replaces": passed} if passed else {}),
             "golden": _golden.write(folder, _golden.Golden(golden, answers)),
             "preprocessing": preprocessing.describe(splits.test.rows, scale),
+            **({"text": texts.describe(vectorizer, folder)} if vectorizer is not None else {}),
             "reference": _reference(next(iter(files.values())), splits),
         }
         (folder / card.NAME).write_text(card.text(facts), encoding="utf-8")
@@ -174,6 +180,14 @@ def _labels(told: dict[str, Any], splits: Splits) -> list[str] | None:
     """Names of the classes; of several outputs, nobody has said which one they are of."""
     shape = told["output_shape"]
     return metadata.check_labels(splits.classes, shape[-1]) if isinstance(shape, list) and shape else None
+
+
+def _check_texts(vectorizer: Any, network: Any, labels: list[str] | None, splits: Splits) -> None:
+    """Raise if the vectorizer does not suit the model, whatever the formats."""
+    if isinstance(network, Ensemble):
+        raise ValueError("vectorizer: the members of an Ensemble take token ids; package it without")
+    seen = endpoints.seen("model", network, splits.test[:1][0])
+    texts.check(vectorizer, labels, [endpoints.endpoint("model", seen)])
 
 
 def _checked(formats: Sequence[str] | None, special: str | None) -> list[str]:
@@ -205,6 +219,7 @@ def _write(
     labels: list[str] | None,
     description: str,
     scale: float | None,
+    vectorizer: keras.layers.TextVectorization | None,
     seed: int,
     verbose: bool,
 ) -> dict[str, Path]:
@@ -218,7 +233,9 @@ def _write(
         small = model
         if precision != "float32":
             small = compress(model, Quantize(precision), splits.train, seed=seed, verbose=False)
-        about: dict[str, Any] = {"scale": scale} if write is saved_model else {"description": description or None}
+        about: dict[str, Any] = {"description": description or None}
+        if write is saved_model:
+            about = {"scale": scale, "vectorizer": vectorizer}
         if write in (tflite, packed):
             about["batch_size"] = "auto"
         write(small, files[name], labels=labels, example_inputs=splits.test[:_EXAMPLES][0], **about)

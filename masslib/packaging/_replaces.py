@@ -16,6 +16,10 @@ from masslib.evaluation.result import FIGURES, SMALL_IS_GOOD
 from masslib.packaging._golden import check_format
 
 
+class Refused(ValueError):
+    """That a new version is worse than the one before, where it must not be."""
+
+
 @dataclass(frozen=True)
 class Replaces:
     """The version that a package takes the place of, and where the new one must not be worse.
@@ -64,8 +68,8 @@ class Replaces:
             What the manifest says of it: the old package, and for each file and data set the gain and its interval.
 
         Raises:
-            ValueError: The folder is no whole package, there is no interval, or the new version is worse somewhere; all
-                such places are named.
+            Refused: The new version is worse somewhere; all such places are named.
+            ValueError: The folder is no whole package, or there is no interval.
         """
         before = Path(self.folder)
         facts = manifest.read(before)
@@ -93,7 +97,7 @@ class Replaces:
                 "{file} on {on!r}: {figure} better by {gain:.4g} [{low:.4g}, {high:.4g}]".format(**it) for it in worse
             )
             rule = "is worse than" if self.margin is None else f"is not shown to be within {self.margin:g} of"
-            raise ValueError(
+            raise Refused(
                 f"the new version {rule} {before}: {places}. Nothing was written; train it on rows like these as well, "
                 "or leave out what does not matter"
             )

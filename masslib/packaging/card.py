@@ -27,7 +27,7 @@ def text(facts: Mapping[str, Any]) -> str:
             f"On the {data['test']['rows']:,} rows of the test split"
             + ("; in brackets the 95 % interval." if _intervals(facts) else "."),
             _results(facts["models"]),
-            f"Size as gzip leaves it in brackets (1 kB is 1000 bytes). Time of one call with one row, median and 95th "
+            "Sizes on the disk and gzipped, in kB of 1000 bytes. Times of one call with one row, median and 95th "
             f"percentile, on {facts['machine']}.",
         ],
         "How to use it": [
@@ -35,6 +35,7 @@ def text(facts: Mapping[str, Any]) -> str:
             "Inputs are in the range of the training data. `manifest.json` says the same to programs, with the "
             "SHA-256 of every file.",
             _photos(facts["preprocessing"], model["input_shape"]),
+            _texts(facts.get("text")),
         ],
         "Made with": [_list(facts["packages"])],
     }
@@ -56,6 +57,17 @@ def _usage(file: str, shape: Any) -> str:
         f'masslib.export.load("{file}").predict(x)  # x: {_rows(shape)}',
     ]
     return "\n".join(["```python", *lines, "```"])
+
+
+def _texts(told: Mapping[str, Any] | None) -> str:
+    """How texts become token ids, for models of texts."""
+    if told is None:
+        return ""
+    steps = f"standardize={told['standardize']!r}, split={told['split']!r}, ngrams={told['ngrams']!r}"
+    return (
+        f"Texts become {told['output_sequence_length']} token ids as by `keras.layers.TextVectorization` with {steps}; "
+        f"the id of a token is its place in `{told['vocabulary']}`, from 0."
+    )
 
 
 def _photos(told: Mapping[str, Any] | None, shape: Any) -> str:
@@ -83,7 +95,7 @@ def _results(models: Mapping[str, Mapping[str, Any]]) -> str:
         if entry["accuracy_interval"]:
             low, high = entry["accuracy_interval"]
             figures[0] += f" [{low:.4f}, {high:.4f}]"
-        size = f"{entry['bytes'] / 1000:,.0f} kB [{entry['gzipped_bytes'] / 1000:,.0f}]"
+        size = f"{entry['bytes'] / 1000:,.0f} kB, gzipped {entry['gzipped_bytes'] / 1000:,.0f} kB"
         rows.append((f"`{entry['file']}`", *figures, size, f"{entry['median_ms']:.3f} ms, {entry['p95_ms']:.3f} ms"))
     return _table(("file", *metrics, "size", "time"), rows)
 
@@ -104,8 +116,17 @@ def _list(facts: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
+        if "class" in value:  # an optimizer
+            return _call(value["class"], {key: inner for key, inner in value.items() if key != "class"})
+        if set(value) == {"class_name", "config"}:  # what Keras writes of an object, such as a schedule
+            return _call(value["class_name"], value["config"])
         return ", ".join(f"{key} {_value(inner)}" for key, inner in value.items())
     return str(value)
+
+
+def _call(name: str, settings: Mapping[str, Any]) -> str:
+    """An object as Python writes it."""
+    return f"{name}({', '.join(f'{key}={_value(value)}' for key, value in settings.items())})"
 
 
 def _shape(shape: Any) -> str:

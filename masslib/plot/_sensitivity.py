@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,19 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from masslib.plot.style import FRACTIONS, GREY, PALE, STYLE, figure_of, percent, words
+from masslib.plot.style import COLOURS, FRACTIONS, GREY, PALE, STYLE, figure_of, percent, words
 
-_LABELS = {
-    "sparsity": "Weights of the layer set to zero",
-    "rank": "Singular values of the layer kept",
-    "bits": "Bits per weight of the layer",
+# Technique -> title, label, and what is left at a level, by which the levels are spaced
+_WORDS: dict[str, tuple[str, str, Callable[[float], float]]] = {
+    "sparsity": ("Zeros", "Weights of the layer set to zero, spaced by the log of the rest", lambda level: 1 - level),
+    "rank": ("A lower rank", "Singular values of the layer kept, log scale", lambda level: level),
+    "bits": ("Fewer bits", "Bits per weight of the layer", lambda level: level),
 }
-# Okabe & Ito (2008) without yellow, which does not show on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _DASHES = ("-", "--", ":", "-.")
 # More curves cannot be told from each other.
 _MOST = 12
+# Of the axis, between two ticks that have their level written below
+_CLOSEST = 0.08
 
 
 def sensitivity(
@@ -62,34 +64,48 @@ def sensitivity(
 
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"table is a {type(table).__name__}; expected the .table of what masslib.sensitivity returns")
-    if table.empty or technique not in _LABELS:
+    if table.empty or technique not in _WORDS:
         raise ValueError(
-            f"expected a table with layers and levels, and one of {', '.join(map(repr, _LABELS))}; got "
+            f"expected a table with layers and levels, and one of {', '.join(map(repr, _WORDS))}; got "
             f"{len(table)} rows and {technique!r}"
         )
     means = table.mean(axis=1)
     chosen = set((means.nlargest(most) if small_is_good else means.nsmallest(most)).index)
     with plt.rc_context(STYLE):
         figure, ax, own = figure_of(ax, (7.2, 4.0))
-        places = np.arange(table.shape[1])
+        title, label, left = _WORDS[technique]
+        places = [left(level) for level in table.columns]
         for index, (name, row) in enumerate(table[table.index.isin(chosen)].iterrows()):
-            style = _DASHES[index // len(_COLOURS) % len(_DASHES)]
-            ax.plot(places, row, style, marker="o", color=_COLOURS[index % len(_COLOURS)], label=str(name))
+            style = _DASHES[index // len(COLOURS) % len(_DASHES)]
+            ax.plot(places, row, style, marker="o", color=COLOURS[index % len(COLOURS)], label=str(name))
         ax.axhline(baseline, color=GREY, linewidth=1, linestyle=(0, (5, 4)), zorder=1)
-        ax.set_xticks(places, [_level(level, technique) for level in table.columns])
+        ax.set_xscale("linear" if technique == "bits" else "log")
+        ax.set_xticks(places, _ticks(list(table.columns), places, technique))
+        ax.xaxis.set_minor_locator(ticker.NullLocator())
+        ax.invert_xaxis()
         if metric in FRACTIONS:
             ax.yaxis.set_major_formatter(ticker.FuncFormatter(percent))
         ax.grid(axis="y", color=PALE, linewidth=0.6)
         ax.set_axisbelow(True)
         hidden = len(table) - len(chosen)
-        ax.set_xlabel(_LABELS[technique] + (f"\nnot shown: {hidden} layers that lose less" if hidden else ""))
+        ax.set_xlabel(label + (f"\nnot shown: {hidden} layers that lose less" if hidden else ""))
         ax.set_ylabel(words(metric))
-        ax.set_title("What each layer can spare, alone and without training")
+        ax.set_title(f"{title} that each layer bears, alone and without training")
         # Beside the axes, where no curve runs.
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="dashed grey: untouched", alignment="left")
         if own:
             plt.close(figure)
     return figure
+
+
+def _ticks(levels: Sequence[float], places: Sequence[float], technique: str) -> list[str]:
+    """What stands at each level; nothing where it would run into its neighbour."""
+    across = np.asarray(places, dtype=float) if technique == "bits" else np.log(places)
+    shown: list[int] = []
+    for index, place in enumerate(across):
+        if not shown or abs(place - across[shown[-1]]) >= _CLOSEST * np.ptp(across):
+            shown.append(index)
+    return [_level(level, technique) if index in shown else "" for index, level in enumerate(levels)]
 
 
 def _level(level: float, technique: str) -> str:

@@ -45,7 +45,7 @@ def tradeoff(
     """Draw what compression costs: quality against size, one named point per model.
 
     Blue points are the ones worth a look: no other model is as good and smaller, or as small and better. Diamonds are
-    rivals, models that were not compressed.
+    rivals, which did not come from the same model.
     The dashed line is the quality of the baseline. Where the table has its interval of confidence, as that of
     `compare` does, the interval is shaded: how far the test itself can be off. An axis of accuracy, F1, precision or
     recall spans at least one percentage point, so that differences within the noise look small. Rows without `x` or
@@ -162,8 +162,9 @@ def _draw_lines(
             ax.set_ylim(seen)
             key[0] += " and its 95 % interval"
     key += [f"blue: none further left is as {'low' if small_is_good else 'high'}"]
-    key += ["diamonds: not compressed"] if rivals else []
-    ax.annotate("; ".join(key), (0, 1), (0, 8), "axes fraction", "offset points", color=GREY, va="bottom")
+    lines = ["; ".join(key), *(["diamonds: rivals"] if rivals else [])]  # on one line, it would not fit
+    ax.annotate("\n".join(lines), (0, 1), (0, 8), "axes fraction", "offset points", color=GREY, va="bottom")
+    ax.set_title(ax.get_title("left"), pad=10 + 14 * len(lines))
 
 
 def _label_axes(ax: Axes, points: Any, x: str, y: str, missing: Sequence[str], limit: float | None) -> None:
@@ -181,7 +182,7 @@ def _label_axes(ax: Axes, points: Any, x: str, y: str, missing: Sequence[str], l
     ax.set_axisbelow(True)
     ax.set_xlabel(f"{xlabel}, log scale" + (f"\nnot shown: {', '.join(missing)}" if missing else ""))
     ax.set_ylabel(ylabel)
-    ax.set_title(f"{ylabel} against {xlabel[0].lower()}{xlabel[1:].split(' (')[0]}", pad=24)
+    ax.set_title(f"{ylabel} against {xlabel[0].lower()}{xlabel[1:].split(' (')[0]}")
 
 
 def _size_ticks(span: float) -> ticker.Locator:

@@ -16,17 +16,20 @@ _BINS = 161
 _WIDTH = 3.9
 
 
-def weights(kernels: Mapping[str, np.ndarray], *, limits: tuple[float, float] | None = None) -> Figure:
+def weights(
+    kernels: Mapping[str, np.ndarray], *, limits: tuple[float, float] | None = None, log: bool = True
+) -> Figure:
     """Draw how often each value occurs in some kernels, side by side on the same axes.
 
-    The counts have a logarithmic axis, on which a few values that hold most of the weights and a wide bell of
-    others can be seen together. The weights that are exactly zero are one orange bar. Each panel tells the share of
-    the zeros and the number of distinct values.
+    On their logarithmic axis a few values that hold most of the weights and a wide bell of others can be seen
+    together. The weights that are exactly zero are one orange bar. Each panel tells the share of the zeros and the
+    number of distinct values.
 
     Args:
         kernels: Title of the panel -> weights of any shape, such as `measure.weights(path)[name]`; two to four of them
             can be read.
         limits: The values to show; default: all. Narrow ones show the steps of quantized weights.
+        log: Whether the counts have a logarithmic axis, which no window needs in which they are alike.
 
     Returns:
         The matplotlib figure.
@@ -54,9 +57,11 @@ def weights(kernels: Mapping[str, np.ndarray], *, limits: tuple[float, float] | 
         figure.set_layout_engine("constrained", w_pad=0.1)
         for ax, (title, kernel) in zip(axes[0], values.items(), strict=True):
             _draw(ax, title, kernel, edges)
-        axes[0, 0].set(yscale="log", ylabel="Weights, log scale", xlim=(low, high))
-        axes[0, 0].set_ylim(bottom=0.7)
-        axes[0, 0].yaxis.set_minor_formatter(ticker.NullFormatter())
+        axes[0, 0].set(xlim=(low, high), ylabel="Weights, log scale" if log else "Weights")
+        if log:
+            axes[0, 0].set(yscale="log")
+            axes[0, 0].set_ylim(bottom=0.7)
+            axes[0, 0].yaxis.set_minor_formatter(ticker.NullFormatter())
         axes[0, 0].yaxis.set_major_formatter(ticker.FuncFormatter(lambda count, _: f"{count:,.0f}"))
         plt.close(figure)
     return figure

@@ -22,10 +22,10 @@ def label_points(figure: Figure, ax: Axes, points: Any, x: str, y: str, labels: 
     unit = figure.dpi / 72
     dots = ax.transData.transform(points[[x, y]].to_numpy(dtype=float))
     taken = [Bbox([dot - 5 * unit, dot + 5 * unit]) for dot in dots]
-    frame = ax.get_window_extent()
+    frame, lines, texts, leaders = ax.get_window_extent(), [], [], []
     for line in ax.lines:
         height = ax.transData.transform((1, line.get_ydata()[0]))[1]
-        taken.append(Bbox([(frame.x0, height - unit), (frame.x1, height + unit)]))
+        lines.append(Bbox([(frame.x0, height - unit), (frame.x1, height + unit)]))
     for i in np.argsort(dots[:, 0]):
         trial = ax.text(0, 0, labels[i], transform=None)
         size = np.array(trial.get_window_extent().size) / unit
@@ -33,17 +33,25 @@ def label_points(figure: Figure, ax: Axes, points: Any, x: str, y: str, labels: 
         spots = [(Bbox.from_bounds(*(dots[i] + unit * o), *(unit * size)), o, far) for o, far in _spots(size)]
         box, offset, far = min(
             spots,
-            key=lambda spot, i=i: (_overlap(spot[0], taken, frame), _ambiguous(spot[0], dots, i, spot[2])),
+            key=lambda spot, i=i: (
+                _overlap(spot[0], [*taken, *texts, *leaders], frame),
+                spot[2] and any(text.contains(*point) for text in texts for point in _leader(spot[0], dots[i])),
+                _overlap(spot[0], lines, frame),
+                _ambiguous(spot[0], dots, i, spot[2]),
+            ),
         )
-        taken.append(box.padded(4 * unit, 0))
-        leader = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4} if far else None
+        texts.append(box.padded(4 * unit, 0))
+        if far:  # no later label is written across it
+            leaders += [Bbox([point - unit, point + unit]) for point in _leader(box, dots[i])]
+        end = (np.clip(dots[i], box.min, box.max) - box.min) / box.size
+        leader = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": tuple(end)}
         ax.annotate(
             labels[i],
             tuple(points[[x, y]].iloc[i]),
             offset,
             textcoords="offset points",
             va="bottom",
-            arrowprops=leader,
+            arrowprops=leader if far else None,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
 
@@ -69,11 +77,14 @@ def _overlap(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:
     return outside + sum(c.width * c.height for c in common if c is not None)
 
 
-def _ambiguous(box: Bbox, dots: np.ndarray, i: int, leader: bool) -> bool:
+def _ambiguous(box: Bbox, dots: np.ndarray, i: int, far: bool) -> bool:
     """True if a label lies nearer to another dot than to its own, or its leader runs through one."""
-    nearest = np.clip(dots, box.min, box.max)
-    if not leader:
-        return bool(np.hypot(*(dots - nearest).T).argmin() != i)
-    path = np.linspace(dots[i], nearest[i], 20)[:, None]
-    others = np.delete(dots, i, axis=0)
-    return bool((np.hypot(*(path - others).T) < _CLEARANCE).any())
+    if not far:
+        return bool(np.hypot(*(dots - np.clip(dots, box.min, box.max)).T).argmin() != i)
+    gaps = _leader(box, dots[i])[:, None] - np.delete(dots, i, axis=0)
+    return bool((np.hypot(*gaps.T) < _CLEARANCE).any())
+
+
+def _leader(box: Bbox, dot: np.ndarray) -> np.ndarray:
+    """Points `(20, 2)` on the line from a dot to its label."""
+    return np.linspace(dot, np.clip(dot, box.min, box.max), 20)

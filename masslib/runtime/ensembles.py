@@ -145,7 +145,9 @@ def read(path: Path) -> tuple[Rule, dict[str, Path]]:
         place = path.parent / file
         if Path(file).name != file or place.is_symlink() or not place.exists():
             raise ValueError(f"member {name!r} of {path}: {file} is missing; it has to lie beside it")
-        if sha256 is not None and _checksum(place) != sha256:
+        if place.suffix == SUFFIX:
+            raise ValueError(f"member {name!r} of {path}: {file} is an ensemble itself; its members belong here")
+        if _checksum(place) != sha256:
             raise ValueError(f"member {name!r} of {path}: {file} was changed; make or copy the folder again")
     return Rule(told["how"], **arrays), {name: path.parent / file for name, (file, _) in members.items()}
 

@@ -17,8 +17,9 @@ from masslib import export, measure
 from masslib._util.checks import check_count
 from masslib._util.files import replacing
 from masslib._util.progress import bar
-from masslib._util.tables import as_html, as_text
+from masslib._util.tables import as_html, as_text, bracketed
 from masslib.compression.recipe import compress_each
+from masslib.compression.result import Compressed
 from masslib.compression.step import Step
 from masslib.data import Splits
 from masslib.evaluation.tasks import compiled_options
@@ -34,10 +35,10 @@ BASELINE = "float"
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `compare` returns; the last value of a notebook cell shows its table.
+    """What `compare` returns; the last value of a notebook cell shows the columns of its table to decide by.
 
     Attributes:
-        table: One row per model, the float baseline first. Columns:
+        table: All of it. One row per model, the float baseline first. Columns:
             - the metric, by default `accuracy`, on the test split; `low` and `high`, its 95 % interval;
             - `drop_points`, percentage points below float, of metrics that are no fractions `drop`, in their unit; and
               `drop_low` and `drop_high`, its paired 95 % interval: float and file are judged on the same rows, so that
@@ -94,7 +95,7 @@ class Comparison:
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `comparison.csv`, `comparison.txt` and `comparison.png` into a folder."""
+        """Write `comparison.csv`, with all columns, `comparison.txt` and `comparison.png` into a folder."""
         folder = Path(folder)
         with replacing(folder / "comparison.csv") as path:
             self.table.to_csv(path)
@@ -104,10 +105,19 @@ class Comparison:
             self.plot().savefig(path, dpi=150)
 
     def __repr__(self) -> str:
-        return as_text(self.table)
+        return as_text(self._shown())
 
     def _repr_html_(self) -> str:
-        return as_html(self.table)
+        return as_html(self._shown())
+
+    def _shown(self) -> pd.DataFrame:
+        """The columns to decide by, few enough to be read; intervals stand behind their figures, in brackets."""
+        left_out = ["low", "high", f"valid_{self.metric.name}", "nonzero", "mflops", "p95_ms"]
+        shown = self.table.drop(columns=left_out, errors="ignore")
+        for of in ((self.metric.drop_column, "drop_low", "drop_high"), ("times_faster", "faster_low", "faster_high")):
+            if set(of) <= set(shown.columns):
+                shown = bracketed(shown, *of)
+        return shown
 
 
 def compare(
@@ -115,7 +125,7 @@ def compare(
     recipes: Mapping[str, Step | Sequence[Step]],
     splits: Splits,
     *,
-    rivals: Mapping[str, keras.Model] | None = None,
+    rivals: Mapping[str, keras.Model | Compressed] | None = None,
     metric: Any = "accuracy",
     seeds: int = 1,
     folder: str | os.PathLike[str] | None = None,
@@ -136,8 +146,9 @@ def compare(
         model: A trained and compiled model.
         recipes: Name of the row -> a step or a list of steps.
         splits: `splits.train` fine-tunes and calibrates, `splits.valid` is to choose by, `splits.test` judges.
-        rivals: Name of the row -> another trained model for the same data, such as a smaller one trained as long; is
-            it the compression, or would a small network do? They are exported as they are.
+        rivals: Name of the row -> another trained model for the same data, such as a smaller one trained as long, or
+            what `masslib.compress` made of one; is it the compression, or would a small network do? They are exported
+            as they are.
         metric: What the files are judged by: the name of a figure of `masslib.evaluate`, a weighted sum, a function, or
             a `masslib.selection.Metric`.
         seeds: How often each recipe is run, with the seeds `seed`, `seed + 1` and so on. The table has the mean of the
