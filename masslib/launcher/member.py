@@ -20,7 +20,7 @@ from masslib.launcher.hub import Invitation, Link
 from masslib.launcher.process import Process
 from masslib.launcher.tasks import CORES, Task, free_ports, tf_config
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.2  # often enough, and a look costs the workers a thousandth of their time
 _CHUNK = 1 << 16
 
 
