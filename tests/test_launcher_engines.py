@@ -105,6 +105,19 @@ def test_the_weights_are_those_of_this_machine_to_the_bit(launch, expected, kill
     assert not _children()
 
 
+def _bound():
+    return sorted(os.sched_getaffinity(0))
+
+
+@pytest.mark.slow
+def test_workers_that_take_the_whole_host_have_cores_of_their_own(launch):
+    cores = _bound()
+    assert len(cores) > 1, "one core alone shows nothing"
+    each, more = launch(_bound, workers=2, threads=len(cores) // 2), launch(_bound, workers=1, threads=1)
+    assert each == ([cores[: len(cores) // 2], cores[len(cores) // 2 :]] if len(cores) % 2 == 0 else [cores, cores])
+    assert more == [cores]
+
+
 def _one_fails():
     if '"index": 1' in os.environ["TF_CONFIG"]:
         raise OverflowError("much too much")
