@@ -77,6 +77,7 @@ def test_it_matters_on_processors_that_are_not_made_for_networks(monkeypatch, fl
         (lambda: layers.Conv2D(4, 3, strides=2), 3, "1", False),
         (lambda: layers.DepthwiseConv2D(1, strides=2), 3, "1", False),
         (lambda: layers.Conv2DTranspose(3, 1, strides=2), 3, "1", False),
+        (lambda: layers.GroupNormalization(groups=1), 3, "1", False),
     ],
 )
 def test_fit_warns_of_layers_whose_gradient_may_end_the_process(monkeypatch, layer, channels, choice, heard):

@@ -52,10 +52,11 @@ def warn_if_fragile(layers: Mapping[str, Any]) -> None:
 
 
 def _skips_pixels(layer: Any) -> bool:
-    if not hasattr(layer, "groups") or not layer.built:  # as convolutions have them, not depthwise or transposed ones
+    import keras
+
+    if not isinstance(layer, (keras.layers.Conv1D, keras.layers.Conv2D)) or not layer.built:
         return False
-    ones = max(layer.kernel_size) == 1 and max(layer.strides) > 1
-    return ones and len(layer.kernel_size) < 3 and layer.kernel.shape[-2] < _FEW
+    return max(layer.kernel_size) == 1 and max(layer.strides) > 1 and layer.kernel.shape[-2] < _FEW
 
 
 def _processor_flags() -> set[str]:
