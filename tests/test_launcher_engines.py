@@ -191,15 +191,14 @@ def _long_training(checkpoint, trained):
         def on_epoch_begin(self, epoch, logs=None):
             seen.append(epoch)
             if trained and attempt == "0" and epoch == 1:
-                while not list(checkpoint.glob("*.npz")):  # it is written in the background
+                # It is written in the background, under another name until it is whole.
+                while not list(checkpoint.glob("step-*.npz")):
                     time.sleep(0.1)
                 os.kill(os.getpid(), signal.SIGKILL)
-            while workers == 1 and trained.exists() and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-                time.sleep(0.1)  # a second SIGTERM would end it, so the first has come
-
-        def on_epoch_end(self, epoch, logs=None):
-            if workers == 1:
+            if workers == 1 and epoch == 2:
                 trained.touch()
+                while signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+                    time.sleep(0.1)  # a second SIGTERM would end it, so the first has come
 
     masslib.fit(
         model, x, np.arange(256) % 3, epochs=4, batch_size=32, verbose=0, checkpoint=checkpoint, callbacks=[Killer()]
