@@ -110,12 +110,16 @@ def _bound():
 
 
 @pytest.mark.slow
-def test_workers_that_take_the_whole_host_have_cores_of_their_own(launch):
+def test_workers_that_take_the_whole_host_have_cores_of_their_own(tmp_path):
     cores = _bound()
-    assert len(cores) > 1, "one core alone shows nothing"
-    each, more = launch(_bound, workers=2, threads=len(cores) // 2), launch(_bound, workers=1, threads=1)
-    assert each == ([cores[: len(cores) // 2], cores[len(cores) // 2 :]] if len(cores) % 2 == 0 else [cores, cores])
-    assert more == [cores]
+    half = len(cores) // 2
+    if len(cores) != 2 * half:
+        pytest.skip(f"{len(cores)} cores cannot be shared out between two workers")
+    common = {"gpus": 0, "max_restarts": 0, "timeout": 240, "env": None, "logs": tmp_path}
+    assert run_on(Processes(), _bound, (), workers=2, threads=half, **common) == [cores[:half], cores[half:]]
+    assert run_on(Processes(), _bound, (), workers=1, threads=half, **common) == [
+        cores
+    ]  # half of them is somebody else's
 
 
 def _one_fails():
