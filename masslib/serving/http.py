@@ -101,8 +101,8 @@ class Server:
 def _take_no_more(listening: socket.socket) -> None:
     """Let no new connection into the queue of a socket, whose connections so far can still be accepted.
 
-    Linux would reset those that come between the last `accept` and `close`. A filter that lets no packet through (classic
-    BPF, see socket(7)) makes them knock again after a second, when another process listens or nobody does.
+    Linux would reset those that come between the last `accept` and `close`. A filter that lets no packet through
+    (classic BPF, see socket(7)) makes them knock again after a second, when another process listens or nobody does.
     """
     if sys.platform != "linux":
         listening.listen(0)
