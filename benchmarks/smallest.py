@@ -1,14 +1,16 @@
 """How few bytes a network needs: its packed file against float TFLite and gzip, beside a network trained small.
 
-Each network is trained, pruned and squeezed, and its packed file is decoded and evaluated on the test images. The float
-network is trained for as many epochs in all. The rate of `Squeeze` is chosen among a few by the validation rows: the
-smallest file within 0.5 points of float there. The rival is a plain network of the same kind with fewer units, trained
-for as long and quantized to int8, whose packed file is as large as ours. Seeds are fixed; a run of one network and one
-seed takes tens of minutes on two cores.
+Each network is trained, pruned and squeezed, and its packed file is decoded and evaluated on the test images. The
+float network goes on from the same training instead, for as many epochs in all. The rate of `Squeeze` is chosen among
+a few by the validation rows: the smallest file within 0.5 points of float there. While it is squeezed, the network
+learns from labels and the answers of the float network in equal parts (Hinton et al., 2015). The rival is a plain
+network of the same kind with fewer units, trained for as long, from the same answers, and quantized to int8, whose
+packed file is as large as ours. Seeds are fixed. On one core a seed takes from some minutes to an hour of computing.
 
     python benchmarks/smallest.py [--data fashion_mnist|digits|mnist] [--network mlp] [--seed 0] [--quick]
 
-MNIST is read from its four idx files, where `--mnist FOLDER` says they are. Every run appends a line to `--out`.
+MNIST is read from its four idx files, where `--mnist FOLDER` says they are. Every run appends a line to `--out`. With
+`--keep FOLDER` a run that was ended goes on from the networks that it had trained.
 """
 
 from __future__ import annotations
@@ -19,20 +21,23 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import masslib
 from masslib import Prune, Quantize, Squeeze
-from masslib.compression.recipe import compress_each
 
 import keras
 import numpy as np
+import tensorflow as tf
 from _networks import resnet8
 from keras import layers
 
 MOST_POINTS = 0.5
+FEW = 10_000
+SOFT = 0.5  # share of the float network's answers in what is learned
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Contest:
         zeros: Sparsity by layer, or of all kernels together.
         rates: From gentle to strong.
         epochs: Of the training, of the pruning and of the squeezing.
+        batch_size: Rows per step.
         least: How many times smaller than float TFLite on Fashion-MNIST.
         smaller: Makes the rival, of a width.
         widths: What the rival may have, from narrow to wide.
@@ -53,9 +59,16 @@ class Contest:
     zeros: Any
     rates: Sequence[float]
     epochs: tuple[int, int, int]
+    batch_size: int
     least: float
     smaller: Callable[..., keras.Model]
     widths: Sequence[int]
+
+    def on(self, rows: int) -> Contest:
+        """The same for few images: more epochs of smaller batches, which are about as many steps."""
+        if rows > FEW:
+            return self
+        return replace(self, epochs=tuple(6 * epochs for epochs in self.epochs), batch_size=64)
 
 
 def small_mlp(shape: tuple[int, ...], classes: int, width: int, seed: int) -> keras.Model:
@@ -77,31 +90,34 @@ def small_cnn(shape: tuple[int, ...], classes: int, width: int, seed: int) -> ke
 
 CONTESTS = {
     "mlp": Contest(
-        masslib.models.mlp,
-        {"dense1": 0.94, "dense2": 0.8},
-        (0.1, 0.3, 1.0),
-        (8, 8, 20),
-        80,
-        small_mlp,
-        (6, 9, 12, 16),
+        build=masslib.models.mlp,
+        zeros={"dense1": 0.94, "dense2": 0.75},
+        rates=(0.5,),
+        epochs=(6, 4, 30),
+        batch_size=256,
+        least=80,
+        smaller=small_mlp,
+        widths=range(8, 18),
     ),
     "lenet5": Contest(
-        masslib.models.lenet5,
-        {"conv2": 0.8, "dense1": 0.975, "dense2": 0.8},
-        (0.1, 0.3, 1.0),
-        (8, 8, 20),
-        150,
-        small_cnn,
-        (4, 6, 8, 12),
+        build=masslib.models.lenet5,
+        zeros={"conv2": 0.85, "dense1": 0.982, "dense2": 0.85},
+        rates=(0.8,),
+        epochs=(3, 3, 8),
+        batch_size=256,
+        least=150,
+        smaller=small_cnn,
+        widths=range(4, 12),
     ),
     "resnet8": Contest(
-        lambda shape, classes, seed=0: resnet8(shape, classes),
-        0.6,
-        (0.1, 0.3, 1.0),
-        (8, 5, 12),
-        14,
-        small_cnn,
-        (8, 12, 16, 24),
+        build=lambda shape, classes, seed=0: resnet8(shape, classes),
+        zeros=0.6,
+        rates=(0.3,),
+        epochs=(4, 2, 6),
+        batch_size=256,
+        least=14,
+        smaller=small_cnn,
+        widths=range(6, 16),
     ),
 }
 
@@ -121,82 +137,110 @@ def load(name: str, folder: str | None) -> Any:
     return masslib.data.Splits.from_arrays(arrays["train"], test=arrays["test"], scale=1 / 255)
 
 
-def trained(model: keras.Model, splits: Any, epochs: Sequence[int], seed: int) -> keras.Model:
-    """Train a network, the last third of the epochs at a tenth of the learning rate."""
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    first = sum(epochs) - sum(epochs) // 3
-    masslib.fit(model, splits.train, batch_size=128, epochs=first, seed=seed, verbose=0)
-    model.optimizer.learning_rate = 1e-4
-    masslib.fit(model, splits.train, batch_size=128, epochs=sum(epochs) - first, seed=seed + 1, verbose=0)
+def train(model: keras.Model, data: Any, batch_size: int, epochs: int, rate: float, seed: int) -> keras.Model:
+    """Train on, at this learning rate."""
+    model.optimizer.learning_rate = rate
+    masslib.fit(model, data, batch_size=batch_size, epochs=epochs, seed=seed, verbose=0)
     return model
+
+
+def softened(data: Any, teacher: keras.Model) -> Any:
+    """The same images, with probabilities instead of labels."""
+    x, y = data[:]
+    answers = teacher.predict(x, batch_size=1000, verbose=0)
+    return masslib.data.from_arrays(x, (1 - SOFT) * np.eye(answers.shape[1], dtype="float32")[y] + SOFT * answers)
+
+
+def begun(build: Callable[..., keras.Model], splits: Any, seed: int, *options: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    model = build(splits.input_shape, splits.num_classes, *options, seed=seed)
+    return compiled(model, "sparse_categorical_crossentropy")
+
+
+def compiled(model: keras.Model, loss: str = "categorical_crossentropy") -> keras.Model:
+    model.compile("adam", loss)
+    return model
+
+
+def kept(path: Path, make: Callable[[], keras.Model]) -> keras.Model:
+    """The model in the file, which is made first if it is not there."""
+    if not path.exists():
+        part = path.with_stem(f"{path.stem}_part")
+        make().save(part)
+        part.rename(path)
+    return keras.models.load_model(path)
 
 
 def compete(name: str, splits: Any, seed: int, quick: bool, folder: Path) -> dict[str, Any]:
     """Train, squeeze and measure one network; everything but the last look is judged on the validation rows."""
-    contest, start = CONTESTS[name], time.perf_counter()
-    epochs = (1, 1, 1) if quick else contest.epochs
-    keras.utils.set_random_seed(seed)
-    model = contest.build(splits.input_shape, splits.num_classes, seed=seed)
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    masslib.fit(model, splits.train, batch_size=128, epochs=epochs[0], seed=seed, verbose=0)
-    keras.utils.set_random_seed(seed)
-    plain = trained(contest.build(splits.input_shape, splits.num_classes, seed=seed), splits, epochs, seed)
-    files = {"float": masslib.export.tflite(plain, folder / "float.tflite")}
-    rates = contest.rates[:1] if quick else contest.rates
-    scope = {} if isinstance(contest.zeros, dict) else {"scope": "global"}
-    recipes = [
-        [
-            Prune(contest.zeros, epochs=epochs[1], learning_rate=1e-3, **scope),
-            Squeeze(rate, epochs=epochs[2], learning_rate=2e-3),
-        ]
-        for rate in rates
-    ]
-    floor = masslib.evaluate(files["float"], splits.valid).accuracy - MOST_POINTS / 100
-    best = None
-    for rate, small in zip(rates, compress_each(model, recipes, splits.train, seed=seed, verbose=False), strict=True):
-        path = masslib.export.packed(small, folder / f"{rate}.packed")
-        valid = masslib.evaluate(path, splits.valid).accuracy
-        print(
-            f"  {name} seed {seed} rate {rate:g}: {path.stat().st_size:,} bytes, "
-            f"validation {valid:.4f}, at least {floor:.4f}",
-            flush=True,
-        )
-        if best is None or (valid >= floor and path.stat().st_size < best[1]) or best[2] < floor <= valid:
-            best = (path, path.stat().st_size, valid, rate)
+    contest, start = CONTESTS[name].on(len(splits.train)), time.process_time()
+    if quick:
+        contest = replace(contest, epochs=(1, 1, 1), rates=contest.rates[:1], widths=contest.widths[:1])
+    (first, pruning, squeezing), batch, total = contest.epochs, contest.batch_size, sum(contest.epochs)
+
+    def begin() -> keras.Model:
+        return train(begun(contest.build, splits, seed), splits.train, batch, first, 1e-3, seed)
+
+    def go_on() -> keras.Model:
+        plain, rest = kept(folder / "begun.keras", begin), total - first - total // 3
+        plain = train(plain, splits.train, batch, rest, 1e-3, seed + 1)
+        return train(plain, splits.train, batch, total // 3, 1e-4, seed + 2)
+
+    def prune() -> keras.Model:
+        scope = {} if isinstance(contest.zeros, dict) else {"scope": "global"}
+        step = Prune(contest.zeros, epochs=pruning, learning_rate=2e-3, **scope)
+        return masslib.compress(model, step, splits.train, batch_size=batch, seed=seed, verbose=False).model
+
+    model = kept(folder / "begun.keras", begin)
+    pruned = kept(folder / "pruned.keras", prune)
+    teacher = kept(folder / "plain.keras", go_on)
+    plain, soft = masslib.export.tflite(teacher, folder / "float.tflite"), softened(splits.train, teacher)
+    floor, best = masslib.evaluate(plain, splits.valid).accuracy - MOST_POINTS / 100, None
+    for rate in contest.rates:
+        path = folder / f"{rate}.packed"
+        if not path.exists():
+            keras.utils.set_random_seed(seed)
+            step = Squeeze(rate, epochs=squeezing, learning_rate=3e-3)
+            small = masslib.compress(compiled(pruned), step, soft, batch_size=batch, seed=seed, verbose=False)
+            masslib.export.packed(small, path)
+        size, valid = path.stat().st_size, masslib.evaluate(path, splits.valid).accuracy
+        print(f"  {name} {seed}, rate {rate:g}: {size:,} bytes, validation {valid:.4f}, least {floor:.4f}", flush=True)
+        if best is None or (valid >= floor and size < best[1]) or best[2] < floor <= valid:
+            best = (path, size, valid, rate)
     path, size, _, rate = best
-    content = files["float"].read_bytes()
+    content = plain.read_bytes()
     found = {
         "network": name,
         "seed": seed,
         "rate": rate,
+        "epochs": contest.epochs,
         "float_bytes": len(content),
         "packed_bytes": size,
         "times": round(len(content) / size, 1),
         "times_of_gzipped_float": round(len(gzip.compress(content, 9)) / size, 1),
-        "float_accuracy": masslib.evaluate(files["float"], splits.test).accuracy,
+        "float_accuracy": masslib.evaluate(plain, splits.test).accuracy,
         "packed_accuracy": masslib.evaluate(path, splits.test).accuracy,
-        **rival(contest, splits, epochs, seed, size, folder, quick),
-        "seconds": round(time.perf_counter() - start),
+        **rival(contest, splits, soft, seed, size, folder),
+        "cpu_seconds": round(time.process_time() - start),
     }
     found["drop_points"] = round(100 * (found["float_accuracy"] - found["packed_accuracy"]), 2)
     return found
 
 
-def rival(
-    contest: Contest, splits: Any, epochs: Sequence[int], seed: int, size: int, folder: Path, quick: bool
-) -> dict[str, Any]:
+def rival(contest: Contest, splits: Any, soft: Any, seed: int, size: int, folder: Path) -> dict[str, Any]:
     """The widest small network whose packed int8 file is no larger than ours, or the narrowest one."""
-    best = None
-    for width in contest.widths[:1] if quick else contest.widths:
-        keras.utils.set_random_seed(seed)
-        small = contest.smaller(splits.input_shape, splits.num_classes, width, seed=seed)
-        small.compile(loss="sparse_categorical_crossentropy")
-        path = masslib.export.packed(masslib.compress(small, Quantize("dynamic")), folder / "rival.packed")
-        if best is None or path.stat().st_size <= size:
-            best = width
-    keras.utils.set_random_seed(seed)
-    small = trained(contest.smaller(splits.input_shape, splits.num_classes, best, seed=seed), splits, epochs, seed)
-    path = masslib.export.packed(masslib.compress(small, Quantize("dynamic")), folder / "rival.packed")
+    path, best = folder / "rival.packed", contest.widths[0]
+    for width in contest.widths:
+        small = begun(contest.smaller, splits, seed, width)
+        masslib.export.packed(masslib.compress(small, Quantize("dynamic")), path)
+        if path.stat().st_size > size:
+            break
+        best = width
+    total, batch = sum(contest.epochs), contest.batch_size
+    small = compiled(begun(contest.smaller, splits, seed, best))
+    small = train(small, soft, batch, total - total // 3, 1e-3, seed)
+    small = train(small, soft, batch, total // 3, 1e-4, seed + 1)
+    masslib.export.packed(masslib.compress(small, Quantize("dynamic")), path)
     return {
         "rival_width": best,
         "rival_bytes": path.stat().st_size,
@@ -212,7 +256,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--quick", action="store_true", help="one epoch of each phase and one rate")
     parser.add_argument("--out", type=Path, help="append the results here, one line of JSON per run")
+    parser.add_argument("--keep", type=Path, help="keep what was trained here, and go on from it")
+    parser.add_argument("--threads", type=int, help="threads of TensorFlow")
     given = parser.parse_args()
+    if given.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(given.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(given.threads)
     splits = load(given.data, given.mnist)
     for name in given.network:
         if min(splits.input_shape[:2]) < 16 and name == "lenet5":
@@ -220,7 +269,10 @@ def main() -> None:
             continue
         runs = []
         for seed in given.seed:
-            with tempfile.TemporaryDirectory() as folder:
+            kept_in = given.keep and given.keep / f"{given.data}_{name}_{seed}"
+            if kept_in:
+                kept_in.mkdir(parents=True, exist_ok=True)
+            with nullcontext(kept_in) if kept_in else tempfile.TemporaryDirectory() as folder:
                 runs.append({"data": given.data} | compete(name, splits, seed, given.quick, Path(folder)))
             print(json.dumps(runs[-1]), flush=True)
             if given.out is not None:
@@ -228,7 +280,7 @@ def main() -> None:
                     file.write(json.dumps(runs[-1]) + "\n")
         mean = {
             key: np.mean([run[key] for run in runs])
-            for key in ("times", "drop_points", "packed_bytes", "rival_accuracy")
+            for key in ("times", "drop_points", "packed_bytes", "packed_accuracy", "rival_accuracy")
         }
         print(
             f"{name} on {given.data}, mean of {len(runs)}: {mean['times']:.1f} times "

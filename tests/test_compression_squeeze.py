@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import masslib
@@ -70,6 +71,20 @@ def test_the_rate_is_that_of_the_coder():
     network.layers[1].kernel.assign(levels * 0.125)
     coded = 8 * len(pack(_file_of(network)))
     assert float(bits(ops.convert_to_tensor(levels), ops.convert_to_tensor(levels))) == pytest.approx(coded, rel=0.12)
+
+
+def test_weights_that_are_held_at_zero_cost_the_same_whether_they_are_computed_or_not():
+    rng = np.random.default_rng(0)
+    mask = rng.random((3, 3, 8, 20)) < 0.1 + 0.4 * rng.random(20)
+    levels = ops.convert_to_tensor((rng.laplace(0, 1.5, mask.shape) * mask).astype("float32"))
+    free = np.flatnonzero(mask).astype("int32")
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(levels)
+        whole, part = bits(levels, ops.round(levels)), bits(levels, ops.round(levels), free)
+    assert float(part) == pytest.approx(float(whole), rel=1e-5)
+    wanted, found = (tape.gradient(of, levels).numpy() for of in (whole, part))
+    np.testing.assert_allclose(found[mask], wanted[mask], atol=1e-4)
+    assert not found[~mask].any()
 
 
 def _file_of(network):

@@ -12,7 +12,7 @@ _PRIOR = 4.0  # entries that a row or column counts besides its own
 _LN2 = 0.6931471805599453
 
 
-def bits(levels: Any, rounded: Any) -> Any:
+def bits(levels: Any, rounded: Any, free: Any = None) -> Any:
     """Estimate the bits of a kernel whose weights are multiples of a step.
 
     Whether a weight is zero costs what it does given how many are zero in its row and in its column; its sign costs one
@@ -23,21 +23,28 @@ def bits(levels: Any, rounded: Any) -> Any:
     Args:
         levels: The weights in steps, of any shape with the output channels last.
         rounded: The same as whole numbers, without a gradient.
+        free: Flat places of the weights that are not held at zero; all of them if absent. What the others cost is
+            added, and costs less to compute.
 
     Returns:
         The sum over the kernel, a scalar.
     """
     matrix = ops.reshape(ops.abs(levels), (-1, levels.shape[-1]))
     known = ops.stop_gradient(ops.reshape(ops.abs(rounded), (-1, levels.shape[-1])))
-    logit = _logit_of_nonzero(ops.cast(known > 0, "float32"))
-    zero, other = ops.softplus(logit) / _LN2, ops.softplus(-logit) / _LN2
+    logit, held = _logit_of_nonzero(ops.cast(known > 0, "float32")), 0.0
+    if free is not None:
+        held = ops.sum(ops.softplus(logit))
+        matrix, known, logit = (ops.take(ops.reshape(it, (-1,)), free) for it in (matrix, known, logit))
+        held = held - ops.sum(ops.softplus(logit))
+    zero = ops.softplus(logit) / _LN2
+    other = zero - logit / _LN2
     magnitude = _magnitude_bits(known)
     below = ops.stop_gradient(ops.floor(ops.minimum(matrix, _LARGEST - 1)))
     share = ops.minimum(matrix, _LARGEST) - below
     place = ops.cast(below, "int32")
     low = ops.where(place > 0, other + ops.take(magnitude, place), zero)
     high = other + ops.take(magnitude, place + 1)
-    return ops.sum((1 - share) * low + share * high)
+    return ops.sum((1 - share) * low + share * high) + held / _LN2
 
 
 def _logit_of_nonzero(nonzero: Any) -> Any:

@@ -116,6 +116,7 @@ class _Squeezed(keras.Model):
         # power of two has made stays a multiple of one number per channel then.
         self._binary = any(isinstance(it, keras.layers.BatchNormalization) for it in named_layers(model).values())
         self._targets: dict[str, tuple[Any, Any, Any]] = {}
+        self._free: dict[str, np.ndarray] = {}  # flat places of the weights that a mask lets change
         for variable in self._variables_of(layers):
             values = np.asarray(variable)
             mask = (values != 0).astype("float32") if values.ndim > 1 and support.is_sparse(values) else None
@@ -123,6 +124,8 @@ class _Squeezed(keras.Model):
                 shape=(), name=f"step_{len(self._targets)}", initializer=keras.initializers.Constant(_first(values))
             )
             self._targets[variable.path] = (variable, step, mask)
+            if mask is not None:
+                self._free[variable.path] = np.flatnonzero(mask).astype("int32")
         self._size = sum(int(np.prod(variable.shape)) for variable, _, _ in self._targets.values())
         self.built = True
 
@@ -156,7 +159,7 @@ class _Squeezed(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """Add what the bits cost to the loss that the network was compiled with."""
-        spent = sum(bits(*self._levels(*target)[:2]) for target in self._targets.values())
+        spent = sum(bits(*self._levels(*target)[:2], self._free.get(path)) for path, target in self._targets.items())
         return self.student.compute_loss(x, y, y_pred, sample_weight, training) + self._rate / self._size * spent
 
     def _levels(self, variable: Any, step: Any, mask: Any) -> tuple[Any, Any, Any]:
