@@ -1,6 +1,7 @@
 """Several models answer as one: exactly their combination, in one file, in a package, and with names in every error."""
 
 import shutil
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVC
 
 import masslib
@@ -117,6 +118,16 @@ def test_a_stack_has_to_learn_and_then_beats_a_useless_member(nets, digits):
         stack.predict(digits.test[:2][0])
     found = masslib.evaluate(stack.fit(digits.valid), digits.test).accuracy
     assert found >= max(masslib.evaluate(net, digits.test).accuracy for net in nets[:2]) - 0.02
+
+
+def test_a_stack_is_a_logistic_regression_on_standardized_logarithms():
+    rng = np.random.default_rng(0)
+    parts, y = rng.dirichlet((1, 2, 3), (2, 400)), rng.integers(0, 3, 400)
+    members = [SimpleNamespace(predict=lambda x, part=part: part[x]) for part in parts]
+    stack = Ensemble(members, how="stack").fit((np.arange(400), y))
+    logs = np.log(np.concatenate(list(parts), axis=1))
+    expected = make_pipeline(StandardScaler(), LogisticRegression(C=0.1)).fit(logs, y).predict_proba(logs)
+    np.testing.assert_allclose(stack.predict(np.arange(400)), expected, atol=2e-3)
 
 
 class Broken:

@@ -105,6 +105,23 @@ def test_the_weights_are_those_of_this_machine_to_the_bit(launch, expected, kill
     assert not _children()
 
 
+def _bound():
+    return sorted(os.sched_getaffinity(0))
+
+
+@pytest.mark.slow
+def test_workers_that_take_the_whole_host_have_cores_of_their_own(tmp_path):
+    cores = _bound()
+    half = len(cores) // 2
+    if len(cores) != 2 * half:
+        pytest.skip(f"{len(cores)} cores cannot be shared out between two workers")
+    common = {"gpus": 0, "max_restarts": 0, "timeout": 240, "env": None, "logs": tmp_path}
+    assert run_on(Processes(), _bound, (), workers=2, threads=half, **common) == [cores[:half], cores[half:]]
+    assert run_on(Processes(), _bound, (), workers=1, threads=half, **common) == [
+        cores
+    ]  # half of them is somebody else's
+
+
 def _one_fails():
     if '"index": 1' in os.environ["TF_CONFIG"]:
         raise OverflowError("much too much")
@@ -178,15 +195,14 @@ def _long_training(checkpoint, trained):
         def on_epoch_begin(self, epoch, logs=None):
             seen.append(epoch)
             if trained and attempt == "0" and epoch == 1:
-                while not list(checkpoint.glob("*.npz")):  # it is written in the background
+                # It is written in the background, under another name until it is whole.
+                while not list(checkpoint.glob("step-*.npz")):
                     time.sleep(0.1)
                 os.kill(os.getpid(), signal.SIGKILL)
-            while workers == 1 and trained.exists() and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-                time.sleep(0.1)  # a second SIGTERM would end it, so the first has come
-
-        def on_epoch_end(self, epoch, logs=None):
-            if workers == 1:
+            if workers == 1 and epoch == 2:
                 trained.touch()
+                while signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+                    time.sleep(0.1)  # a second SIGTERM would end it, so the first has come
 
     masslib.fit(
         model, x, np.arange(256) % 3, epochs=4, batch_size=32, verbose=0, checkpoint=checkpoint, callbacks=[Killer()]

@@ -5,8 +5,10 @@ import subprocess
 import sys
 import warnings
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import masslib
 from masslib._util import kernels
@@ -62,3 +64,30 @@ def test_it_matters_on_processors_that_are_not_made_for_networks(monkeypatch, fl
     ours = [warning for warning in caught if _WARNING in str(warning.message)]
     assert len(ours) == heard
     assert all(warning.filename == __file__ for warning in ours)
+
+
+@pytest.mark.parametrize(
+    ("layer", "channels", "choice", "heard"),
+    [
+        (lambda: layers.Conv2D(4, 1, strides=2), 3, "1", True),
+        (lambda: layers.Conv1D(4, 1, strides=2), 1, "1", True),
+        (lambda: layers.Conv2D(4, 1, strides=2), 3, "0", False),
+        (lambda: layers.Conv2D(4, 1, strides=2), 4, "1", False),
+        (lambda: layers.Conv2D(4, 1), 3, "1", False),
+        (lambda: layers.Conv2D(4, 3, strides=2), 3, "1", False),
+        (lambda: layers.DepthwiseConv2D(1, strides=2), 3, "1", False),
+        (lambda: layers.Conv2DTranspose(3, 1, strides=2), 3, "1", False),
+        (lambda: layers.GroupNormalization(groups=1), 3, "1", False),
+    ],
+)
+def test_fit_warns_of_layers_whose_gradient_may_end_the_process(monkeypatch, layer, channels, choice, heard):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", choice)
+    layer = layer()
+    shape = (4,) * (1 if isinstance(layer, layers.Conv1D) else 2) + (channels,)  # so small that nothing happens
+    model = keras.Sequential([keras.Input(shape), layer, layers.Flatten(), layers.Dense(2)])
+    model.compile(loss="mse")
+    x, y = np.zeros((8, *shape), "float32"), np.zeros((8, 2), "float32")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        masslib.fit(model, x, y, verbose=0)
+    assert any(f"layers '{layer.name}': kernels of one pixel" in str(it.message) for it in caught) == heard

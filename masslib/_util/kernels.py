@@ -7,10 +7,13 @@ while it is imported.
 
 import os
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 _VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 # What TensorFlow looks for, as Linux names it
 _MADE_FOR_NETWORKS = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
+_FEW = 4
 _told = False
 
 
@@ -29,6 +32,31 @@ def warn_if_off() -> None:
             f"import masslib first, or set {_VARIABLE}=1 before Python starts (0 keeps them off without this warning)",
             stacklevel=3,
         )
+
+
+def warn_if_fragile(layers: Mapping[str, Any]) -> None:
+    """Name the layers whose gradient may end the process with these kernels.
+
+    These are convolutions of one pixel that skip others, of an input with fewer than four channels, as in a shortcut
+    past the first block of a residual network. The gradient of their kernel writes past the end of its memory (as seen
+    with TensorFlow 2.21 on AVX2: SIGSEGV, and errors of malloc, with one to three channels in one and two dimensions).
+    """
+    names = [repr(name) for name, layer in layers.items() if _skips_pixels(layer)]
+    if names and os.environ.get(_VARIABLE) == "1":
+        warnings.warn(
+            f"layers {', '.join(names)}: kernels of one pixel with strides over 1, on fewer than {_FEW} channels. "
+            "Their gradient may end this process (SIGSEGV) in TensorFlow's oneDNN kernels: pool, with strides of 1, "
+            f"instead, or set {_VARIABLE}=0 before Python starts",
+            stacklevel=3,
+        )
+
+
+def _skips_pixels(layer: Any) -> bool:
+    import keras
+
+    if not isinstance(layer, (keras.layers.Conv1D, keras.layers.Conv2D)) or not layer.built:
+        return False
+    return max(layer.kernel_size) == 1 and max(layer.strides) > 1 and layer.kernel.shape[-2] < _FEW
 
 
 def _processor_flags() -> set[str]:

@@ -89,7 +89,7 @@ def _log_odds(parts: list[np.ndarray], classes: np.ndarray) -> np.ndarray:
 
 
 def _stack(parts: list[np.ndarray], classes: np.ndarray) -> Rule:
-    """Logistic regression on the logarithms of all probabilities."""
+    """Logistic regression on the standardized logarithms of all probabilities."""
     from sklearn.linear_model import LogisticRegression
 
     k = parts[0].shape[1]
@@ -98,8 +98,13 @@ def _stack(parts: list[np.ndarray], classes: np.ndarray) -> Rule:
             f"a stack needs a probability for each class and rows of all {k} classes; got rows of "
             f"{len(np.unique(classes))}"
         )
-    found = LogisticRegression(C=0.1, max_iter=2000).fit(stacked(parts), classes)
-    kernel, bias = found.coef_.T, found.intercept_
+    columns = stacked(parts)
+    # Logarithms of probabilities lie far from zero and go together: without this, lbfgs takes hundreds of steps.
+    middle, scale = columns.mean(axis=0), columns.std(axis=0)
+    scale[scale == 0] = 1
+    found = LogisticRegression(C=0.1, solver="newton-cg").fit((columns - middle) / scale, classes)
+    kernel = found.coef_.T / scale[:, None]
+    bias = found.intercept_ - middle @ kernel
     if k == 2:  # scikit-learn keeps that of class 1 alone
         kernel, bias = np.concatenate([-kernel, kernel], axis=1) / 2, np.concatenate([-bias, bias]) / 2
     return Rule("stack", np.full(len(parts), 1 / len(parts)), kernel, bias)

@@ -53,7 +53,8 @@ def launch(
         timeout: Time limit in seconds, restarts included; by default there is none. In any case the start is limited
             (to 60 s, see `masslib.strategy`), and a worker that does not respond for 6 s has failed.
         threads: Threads of TensorFlow in each worker; by default the cores are shared out. If the cores suffice, each
-            worker is bound to its own. On Spark the default is `spark.task.cpus`; Ray is asked for as many CPUs.
+            worker is bound to its own; on an engine only where the workers of a host take all of its cores. On Spark
+            the default is `spark.task.cpus`; Ray is asked for as many CPUs.
         gpus: GPUs for each worker, which sees no others.
         env: Variables for the environment of the workers. It is a copy of this one's, without what would make them
             part of some other cluster.

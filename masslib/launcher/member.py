@@ -18,9 +18,9 @@ from masslib.launcher import child
 from masslib.launcher.group import started
 from masslib.launcher.hub import Invitation, Link
 from masslib.launcher.process import Process
-from masslib.launcher.tasks import Task, free_ports, tf_config
+from masslib.launcher.tasks import CORES, Task, free_ports, tf_config
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.2  # often enough, and a look costs the workers a thousandth of their time
 _CHUNK = 1 << 16
 
 
@@ -62,12 +62,28 @@ def run(
             return None
         own = {"TF_CONFIG": tf_config({"worker": plan["cluster"]}, "worker", rank), SECRET: plan["secret"]}
         own |= {"MASSLIB_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": gpus or "-1"}
+        own |= _cores(plan["cluster"], rank, threads)
         with (
             contextlib.suppress(ConnectionError, BrokenPipeError),  # nobody is left to report to
             started([Task(f"worker {rank}", own)], folder, payload, env, Path(folder)) as (process,),
         ):
             return _seen_through(process, link, commands, Path(folder) / "0" / child.RESULT)
     return None
+
+
+def _cores(cluster: list[str], rank: int, threads: int) -> dict[str, str]:
+    """Bind a worker to cores of its own, if the workers of this host take all that there are.
+
+    Workers that wait for each other in every step lose time when the system moves them about. Where there are more
+    cores, others may use them, and no engine says which are free.
+    """
+    hosts = [address.rpartition(":")[0] for address in cluster]
+    here = [other for other, host in enumerate(hosts) if host == hosts[rank]]
+    cores = sorted(os.sched_getaffinity(0))
+    if len(here) * threads != len(cores):
+        return {}
+    first = here.index(rank) * threads
+    return {CORES: ",".join(map(str, cores[first : first + threads]))}
 
 
 def _seen_through(

@@ -23,7 +23,7 @@ from masslib.launcher.group import deadline_after, first_of, forwarding, repeate
 from masslib.launcher.hub import Hub
 from masslib.launcher.process import Failure
 
-_POLL_SECONDS, _TOLD_SECONDS = 0.05, 1.0
+_POLL_SECONDS, _TOLD_SECONDS = 0.2, 1.0
 _WARN_SECONDS, _START_SECONDS = 20.0, 600.0
 _LOOK_SECONDS, _SAVE_SECONDS, _GROW_SECONDS = 30.0, 120.0, 5.0
 

@@ -58,7 +58,7 @@ def sensitivity(
         >>> import pandas
         >>> table = pandas.DataFrame({0.5: [0.9, 0.9], 0.9: [0.9, 0.5]}, index=["dense", "conv"])
         >>> sensitivity(table, 0.91).axes[0].get_xlabel()
-        'Weights of the layer set to zero'
+        'Weights of the layer set to zero, spaced by the log of the rest'
     """
     import pandas as pd
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from masslib._util import kernels
 from masslib.data import Subset
+from masslib.graph.nodes import named_layers
 from masslib.train.feed import feed
 from masslib.train.given import default_batch_size, given, parted
 from masslib.train.held_out import validation
@@ -160,6 +161,7 @@ def fit(
     )
     settings.check(model)
     kernels.warn_if_off()
+    kernels.warn_if_fragile(named_layers(model))
     replicas = Replicas(model.distribute_strategy)
     check_strategy(model, replicas, settings)
     settings = settings.capped()
