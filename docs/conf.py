@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
 project = "masslib"
-copyright = "the masslib authors"
+author = copyright = "the masslib authors"
 root_doc = "docs/index"
 include_patterns = [
     "docs/*.md",
