@@ -6,11 +6,12 @@ import keras
 from keras import layers
 
 
-def resnet8(input_shape: tuple[int, ...], classes: int) -> keras.Model:
-    """The ResNet-8 of MLPerf Tiny, for images of any size."""
+def resnet8(input_shape: tuple[int, ...], classes: int, width: float = 1.0) -> keras.Model:
+    """The ResNet-8 of MLPerf Tiny, for images of any size; `width` is the share of its channels."""
+    first, *stages = (max(round(width * filters), 1) for filters in (16, 16, 32, 64))
     x = entry = keras.Input(input_shape)
-    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(16, 3, padding="same")(x)))
-    for filters, strides in ((16, 1), (32, 2), (64, 2)):
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(first, 3, padding="same")(x)))
+    for filters, strides in zip(stages, (1, 2, 2), strict=True):
         short = x if strides == 1 else layers.Conv2D(filters, 1, strides=strides, padding="same")(x)
         x = layers.Conv2D(filters, 3, strides=strides, padding="same")(x)
         x = layers.ReLU()(layers.BatchNormalization()(x))

@@ -1,8 +1,9 @@
-"""JupyterLab itself, in a browser: a notebook opens, all of its cells run, and no output is an error."""
+"""JupyterLab itself, in a browser: notebooks run without red output, bars move, a training is stopped and goes on."""
 
 import importlib.util
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -10,13 +11,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+# Errors and whatever is written to stderr
+RED = ", ".join(f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("error", "stderr"))
 pytestmark = [
     pytest.mark.alone,
-    pytest.mark.exhaustive,  # two and a half minutes; `make test-browser` runs it, too
+    pytest.mark.exhaustive,  # three minutes; `make test-browser` runs it, too
     pytest.mark.skipif(importlib.util.find_spec("jupyterlab") is None, reason="JupyterLab is not installed"),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
@@ -52,12 +57,13 @@ def lab(tmp_path):
         log.close()
 
 
-@pytest.mark.parametrize("name", ["solutions/10_how_training_works.ipynb", "00_tour.ipynb"])
-def test_all_cells_run_without_red_output(lab, name, tmp_path):
+@pytest.fixture
+def opened(lab):
+    """Yield a function that opens a notebook and returns its page when the kernel is idle."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     at, token = lab
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+    def open_notebook(name):
         # Tall enough that JupyterLab draws all cells; it leaves out those that are out of sight.
         page = browser.new_page(viewport={"width": 1280, "height": 20_000})
         for _ in range(60):
@@ -67,19 +73,97 @@ def test_all_cells_run_without_red_output(lab, name, tmp_path):
             except playwright.Error:  # it does not listen yet
                 page.wait_for_timeout(500)
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
-        page.get_by_role("menuitem", name="Kernel", exact=True).click()
-        page.get_by_text("Restart Kernel and Run All Cells…", exact=True).click()
-        page.get_by_role("button", name="Confirm Kernel Restart").click()
-        cells = page.locator(".jp-Notebook .jp-CodeCell").count()
-        page.wait_for_function(
-            "n => { const it = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')]"
-            ".map(e => e.textContent); return it.length >= n && it.includes(`[${n}]:`) && !it.includes('[*]:'); }",
-            arg=cells,
-            timeout=400_000,
-        )
-        page.screenshot(path=tmp_path / "all_cells.png")
-        shown = page.locator(".jp-Notebook .jp-RenderedImage img").count()
-        assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+        page.wait_for_selector(IDLE, timeout=60_000)
+        return page
+
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield open_notebook
         browser.close()
+
+
+def in_menu(page, menu, entry):
+    page.get_by_role("menuitem", name=menu, exact=True).click()
+    page.get_by_text(entry, exact=True).click()
+
+
+@pytest.mark.parametrize("name", ["solutions/10_how_training_works.ipynb", "00_tour.ipynb"])
+def test_all_cells_run_without_red_output(opened, name, tmp_path):
+    page = opened(name)
+    in_menu(page, "Kernel", "Restart Kernel and Run All Cells…")
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    cells = page.locator(".jp-Notebook .jp-CodeCell").count()
+    page.wait_for_function(
+        "n => { const it = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')]"
+        ".map(e => e.textContent); return it.length >= n && it.includes(`[${n}]:`) && !it.includes('[*]:'); }",
+        arg=cells,
+        timeout=400_000,
+    )
+    page.screenshot(path=tmp_path / "all_cells.png")
+    shown = page.locator(".jp-Notebook .jp-RenderedImage img").count()
+    assert page.locator(RED).all_inner_texts() == []
     assert name != "00_tour.ipynb" or shown >= 5
+
+
+INTERRUPTED = [
+    """import masslib
+splits = masslib.data.load("digits")
+model = masslib.models.mlp(splits.input_shape, splits.num_classes)
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])""",
+    "masslib.fit(model, splits.train, epochs=100_000, batch_size=32)",
+    """before = int(model.optimizer.iterations)
+_ = masslib.fit(model, splits.train, epochs=1, batch_size=32, verbose=0)
+print("went on from step", before, "to", int(model.optimizer.iterations))""",
+    """recipes = {f"{share} zeros": masslib.Prune(share, max_steps=60) for share in (0.3, 0.4, 0.5, 0.6)}
+report = masslib.compare(model, recipes, splits)
+report""",
+]
+
+
+def test_a_training_shows_its_progress_is_interrupted_and_goes_on(opened, lab, tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in INTERRUPTED])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, tmp_path / "notebooks" / "stopped.ipynb")
+    page = opened("stopped.ipynb")
+
+    def run(number):
+        page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(number).click()
+        page.keyboard.press("Shift+Enter")
+
+    def output(number):
+        return page.locator(".jp-Notebook .jp-CodeCell").nth(number).locator(".jp-OutputArea-output").all_inner_texts()
+
+    def epoch():
+        found = re.findall(r"Epoch (\d+)/", "".join(output(1)))
+        return int(found[-1]) if found else 0
+
+    def wait(condition, seconds=120):
+        for _ in range(4 * seconds):
+            if condition():
+                return
+            page.wait_for_timeout(250)
+        raise AssertionError(f"not within {seconds} s; the cells show {[output(n) for n in range(len(INTERRUPTED))]}")
+
+    run(0)
+    run(1)
+    wait(epoch)
+    first = epoch()
+    wait(lambda: epoch() > first)  # the bar moves while it trains
+    in_menu(page, "Kernel", "Interrupt Kernel")
+    wait(lambda: "KeyboardInterrupt" in "".join(output(1)))
+    (stopped,) = page.locator(RED).all_inner_texts()
+    assert "KeyboardInterrupt" in stopped
+    run(2)
+    wait(lambda: output(2))
+    before, after = map(int, re.findall(r"\d+", output(2)[0]))
+    assert after > before > 0
+    # How long each bar of `compare` was, whenever it was looked at
+    page.evaluate(
+        "() => { window.widths = new Set(); setInterval(() => document.querySelectorAll('.progress-bar')"
+        ".forEach(bar => window.widths.add(bar.style.width)), 50); }"
+    )
+    run(3)
+    wait(lambda: page.locator(".jp-Notebook .jp-CodeCell").nth(3).locator("table").count())
+    page.screenshot(path=tmp_path / "stopped.png", clip={"x": 0, "y": 0, "width": 1280, "height": 1800})
+    assert page.evaluate("window.widths.size") >= 3
+    assert page.locator(RED).all_inner_texts() == [stopped]

@@ -545,7 +545,8 @@ def test_several_named_inputs_and_outputs_are_asked_by_name(packages, root, tmp_
             {"name": name, "shape": list(array.shape), "datatype": "FP32", "data": array.tolist()}
             for name, array in x.items()
         ]
-        _, _, body = ask(server, "POST", "/v2/models/pair/infer", json.dumps({"inputs": tensors}).encode())
+        status, _, body = ask(server, "POST", "/v2/models/pair/infer", json.dumps({"inputs": tensors}).encode())
+        assert status == 200, body
         found = {entry["name"]: np.reshape(entry["data"], entry["shape"]) for entry in json.loads(body)["outputs"]}
         rows_ = [{name: array[k].tolist() for name, array in x.items()} for k in range(6)]
         by_row = server.predict(rows_, "pair")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
 import ssl
+import struct
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ MAX_HEAD = 32 * 1024
 """Bytes of the request line and the headers together."""
 _MAX_PIPELINED = 16
 _SWEEP = 0.5
+_SO_ATTACH_FILTER = 26  # the socket module does not name it
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -65,7 +69,7 @@ class Server:
         for server, kept, tls in self._listening:
             server.close()
             kept.setblocking(False)
-            kept.listen(0)
+            _take_no_more(kept)
             while True:
                 try:
                     accepted, _ = kept.accept()
@@ -92,6 +96,19 @@ class Server:
             now = self.loop.time()
             for connection in list(self.connections):
                 connection.check(now)
+
+
+def _take_no_more(listening: socket.socket) -> None:
+    """Let no new connection into the queue of a socket, whose connections so far can still be accepted.
+
+    Linux would reset those that come between the last `accept` and `close`. A filter that lets no packet through
+    (classic BPF, see socket(7)) makes them knock again after a second, when another process listens or nobody does.
+    """
+    if sys.platform != "linux":
+        listening.listen(0)
+    else:
+        nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # one instruction: return 0
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(nothing)))
 
 
 class Connection(asyncio.Protocol):

@@ -149,7 +149,7 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
         raise ValueError("the inputs of the model do not all have their rows first, so requests cannot share a call")
     inputs, outputs = _tensors(first.inputs, "takes"), _tensors(first.outputs, "answers")
     example = _by_name(inputs, rows.inputs)
-    predictors, seconds = _sizes_that_pay(path, first, example, threads, max_batch, entry["bytes"])
+    predictors, seconds = _sizes_that_pay(path, first, example, threads, max_batch, path.stat().st_size)
     told = facts.get("preprocessing")
     decoder = replace(preprocessing.decoder(told), max_pixels=SMALL_PIXELS) if told else None
     if decoder is not None and (*decoder.image_size, decoder.channels) != inputs[0].shape:
