@@ -60,7 +60,7 @@ def measured(path: Path) -> dict[str, float]:
         raise SystemExit(f"{path.name} does not come back")
     xz = len(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME))
     of_gzip, of_xz = len(packed) / len(gzip.compress(content, 9)), len(packed) / xz
-    return {"bytes": len(packed), "of gzip": of_gzip, "of xz": of_xz, "unpacking ms": 1000 * np.median(times)}
+    return {"bytes": len(packed), "of gzip": of_gzip, "of xz": of_xz, "unpacking ms": float(1000 * np.median(times))}
 
 
 def main() -> None:
