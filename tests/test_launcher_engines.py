@@ -117,9 +117,8 @@ def test_workers_that_take_the_whole_host_have_cores_of_their_own(tmp_path):
         pytest.skip(f"{len(cores)} cores cannot be shared out between two workers")
     common = {"gpus": 0, "max_restarts": 0, "timeout": 240, "env": None, "logs": tmp_path}
     assert run_on(Processes(), _bound, (), workers=2, threads=half, **common) == [cores[:half], cores[half:]]
-    assert run_on(Processes(), _bound, (), workers=1, threads=half, **common) == [
-        cores
-    ]  # half of them is somebody else's
+    # Half of them is somebody else's.
+    assert run_on(Processes(), _bound, (), workers=1, threads=half, **common) == [cores]
 
 
 def _one_fails():
