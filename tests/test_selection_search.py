@@ -133,6 +133,7 @@ def test_when_nothing_is_good_enough_the_float_model_is_returned(model, digits, 
     monkeypatch.setattr(trials.Folder, "make", refused)
     found = search(model, digits, 0.0, budget=2, **QUICK)
     assert found.table["accepted"].to_list() == [True, False, False]
+    assert found.sensitivity is None, "neither of the two recipes asks what a layer may lose"
     assert found.table.loc["int8", "note"] == "too bad"
     assert found.name == "float"
     assert found.test["best"] == found.test["float"]
@@ -241,6 +242,7 @@ def test_operations_and_time_are_saved_by_other_recipes(digits, objective, colum
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     masslib.fit(model, digits.train, batch_size=32, epochs=8, verbose=0)
     found = search(model, digits, 0.05, objective, budget=6, **QUICK)
+    assert found.sensitivity is None, "no recipe by layer saves operations or time"
     accepted = found.table[found.table["accepted"]]
     best = accepted[column].idxmin() if column == "mflops" else accepted[column].idxmax()
     assert found.table.loc[found.name, column] == pytest.approx(accepted.loc[best, column])

@@ -143,8 +143,10 @@ def search(
         trials: list[Trial] = []
         found, stopped = None, "interrupted"
         with suppress(KeyboardInterrupt):  # the best so far is what was asked for
-            found = store.sensitivity() or _measured(model, metric, splits, store, seed, verbose, custom_layers, on)
-            families = families_for(objective, found, tuning)
+            families = families_for(objective, None, tuning)
+            if any(family.by_layer for family in families[:budget]):  # each family is tried once, in this order
+                found = store.sensitivity() or _measured(model, metric, splits, store, seed, verbose, custom_layers, on)
+                families = families_for(objective, found, tuning)
             ahead = None if on is None else Ahead(store, judge, families, on)
             stopped = _run(families, store, judge, ahead, trials, budget, deadline, verbose)
         best = min((t for t in trials if t.accepted), key=lambda trial: trial.score, default=None)

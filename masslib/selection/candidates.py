@@ -35,11 +35,13 @@ class Family:
         name: For the table.
         recipe: Makes the steps from a strength.
         single: Whether the strength does not matter.
+        by_layer: Whether the recipe asks what each layer may lose by itself.
     """
 
     name: str
     recipe: Callable[[float], list[Step]]
     single: bool = False
+    by_layer: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,12 @@ class Tried(Protocol):
     score: tuple[float, ...]
 
 
-def families_for(objective: str, found: Sensitivity, tuning: dict[str, Any]) -> list[Family]:
+def families_for(objective: str, found: Sensitivity | None, tuning: dict[str, Any]) -> list[Family]:
     """Return the families for an objective, from gentle to strong.
 
     Args:
         objective: `"size"`, `"packed"`, `"latency"` or `"flops"`.
-        found: Sensitivity to sparsity of the layers that can be pruned.
+        found: Sensitivity to sparsity of the layers that can be pruned; None if no recipe by layer will be made.
         tuning: Settings of the fine-tuning, for every step that trains.
     """
 
@@ -102,14 +104,16 @@ def families_for(objective: str, found: Sensitivity, tuning: dict[str, Any]) -> 
         return [
             *quantized,
             Family("prune + int8", lambda strength: [globally(strength), int8]),
-            Family("prune by layer + cluster + QAT", lambda strength: trained(by_layer(strength))),
+            Family("prune by layer + cluster + QAT", lambda strength: trained(by_layer(strength)), by_layer=True),
             Family("prune + cluster + QAT", lambda strength: trained(globally(strength))),
         ]
     if objective == "packed":
         return [
             *quantized,
             Family("squeeze", lambda strength: [squeezed(strength)]),
-            Family("prune by layer + squeeze", lambda strength: [by_layer(strength), squeezed(strength)]),
+            Family(
+                "prune by layer + squeeze", lambda strength: [by_layer(strength), squeezed(strength)], by_layer=True
+            ),
             Family("prune + squeeze", lambda strength: [globally(strength), squeezed(strength)]),
         ]
     # Zeros save bytes, but neither time nor operations.

@@ -37,7 +37,8 @@ class Search:
             steps), `note` (why a trial could not be made; shown below the table).
         test: `"float"` and `"best"` -> `Evaluation` on the test split (None where a function judges), which the
             search never looked at before.
-        sensitivity: What the sparsity of each layer was taken from.
+        sensitivity: What the sparsity of each layer was taken from; None if no recipe that asks for it was in reach
+            of the objective and the budget.
         file: The TFLite file of the best model, or its packed one where that is the objective; None when no folder was
             given.
         stopped: Why the search ended.
