@@ -44,14 +44,19 @@ html_theme_options: dict[str, Any] = {
     "use_download_button": False,
     "show_prev_next": True,
 }
-# On GitHub the chapters get buttons: to their source, and to Binder, which installs what .binder/ says. Elsewhere the
-# book has no public address that they could lead to.
-if repository := os.environ.get("GITHUB_REPOSITORY"):
+# On GitHub the chapters get buttons: to their source, to Binder, which installs what .binder/ says, and to Colab, where
+# the lines in docs/index.md install it. Elsewhere the book has no public address that they could lead to.
+repository = os.environ.get("GITHUB_REPOSITORY")
+if repository:
     html_theme_options |= {
         "repository_url": f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{repository}",
         "repository_branch": os.environ.get("GITHUB_REF_NAME", "main"),
         "use_repository_button": True,
-        "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
+        "launch_buttons": {
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+            "notebook_interface": "jupyterlab",
+        },
     }
 html_copy_source = False
 suppress_warnings = ["mystnb.unknown_mime_type"]
@@ -62,6 +67,12 @@ _CITATION = re.compile(r"\[[^][\n\"]*\]\((?:\.\./docs/)?references\.bib#(\w+)\)"
 def cite(app: Sphinx, name: str, source: list[str]) -> None:
     """Make a citation of each link to an entry of references.bib; an unknown key is a warning, and so an error."""
     source[0] = _CITATION.sub(r"{cite:t}`\1`", source[0])
+
+
+def address(app: Sphinx, name: str, source: list[str]) -> None:
+    """Write the repository into the lines that clone it, where the book is built by GitHub."""
+    if repository and name == root_doc:
+        source[0] = source[0].replace("OWNER/masslib", repository)
 
 
 def math(translator: HTML5Translator, node: nodes.math) -> None:
@@ -79,6 +90,7 @@ def math_block(translator: HTML5Translator, node: nodes.math_block) -> None:
 def setup(app: Sphinx) -> None:
     """Register what this file adds to Sphinx."""
     app.connect("source-read", cite)
+    app.connect("source-read", address)
     app.add_html_math_renderer("mathml", (math, None), (math_block, None))
 
 

@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,6 +53,16 @@ def test_a_book_built_on_github_opens_its_chapters_in_binder(book):
     assert "https://mybinder.org/v2/gh/someone/masslib/main?urlpath=lab/tree/notebooks/00_tour.ipynb" in page
     wanted = (ROOT / ".binder/requirements.txt").read_text(encoding="utf-8").splitlines()
     assert "--editable .[train,serve,notebooks]" in wanted and "--constraint ../constraints.txt" in wanted
+
+
+def test_a_book_built_on_github_opens_its_chapters_in_colab_and_says_what_to_install_there(book):
+    page = (book / "notebooks/00_tour.html").read_text(encoding="utf-8")
+    assert "https://colab.research.google.com/github/someone/masslib/blob/main/notebooks/00_tour.ipynb" in page
+    front = (book / "docs/index.html").read_text(encoding="utf-8")
+    assert "!git clone --quiet --depth 1 https://github.com/someone/masslib /content/masslib" in front
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (wanted,) = re.findall(r"/content/masslib\[([\w,]+)\]", front)
+    assert {"train", "serve"} == set(wanted.split(",")) <= set(extras) and "/content/masslib/constraints.txt" in front
 
 
 @pytest.mark.parametrize("width", [390, 1280])

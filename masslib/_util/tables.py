@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def as_text(table: pd.DataFrame) -> str:
 def as_html(table: pd.DataFrame) -> str:
     """Write the same for Jupyter."""
     shown = table.to_html(formatters=_formatters(table), border=0)
-    # Else Jupyter breaks the names of the rows into several lines to save width.
-    return shown.replace("<th>", '<th style="white-space: nowrap">')
+    # Else Jupyter breaks the names of the rows and the intervals into several lines to save width.
+    return re.sub(r"<th>|<td>(?=[^<]+ \[)", lambda cell: f'{cell[0][:-1]} style="white-space: nowrap">', shown)
 
 
 def bracketed(table: pd.DataFrame, column: str, low: str, high: str) -> pd.DataFrame:
