@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import gzip
+import hashlib
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +122,33 @@ def test_offline_both_forms_are_named(tmp_path):
     message = str(caught.value)
     assert "sms+spam+collection.zip from https://archive.ics.uci.edu/" in message
     assert f"Put into {tmp_path}" in message and "Instead of them it can be text_sms_spam/sms_spam.csv.gz" in message
+
+
+def test_words_have_their_pronunciations_on_one_side():
+    splits = load("cmudict")
+    sides = splits.train, splits.valid, splits.test
+    assert [len(side) for side in sides] == [112_430, 6_614, 13_227] and splits.num_classes == 40
+    groups = [set(side.groups) for side in sides]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 123_874
+    for side in sides:
+        words, spoken = side[:]
+        np.testing.assert_array_equal(words, side.groups)
+        assert spoken.shape == (len(side), 32) and spoken.dtype == np.int32
+        assert (spoken[:, 0] > 0).all() and not ((spoken[:, :-1] == 0) & (spoken[:, 1:] > 0)).any()  # padded behind
+        assert len(set(zip(words.tolist(), map(tuple, spoken.tolist()), strict=True))) == len(side)
+    words, spoken = (np.concatenate(parts) for parts in zip(*(side[:] for side in sides), strict=True))
+    said = {" ".join(splits.classes[k] for k in row if k) for row in spoken[words == "tomato"]}
+    assert said == {"T AH M EY T OW", "T AH M AA T OW"}
+
+
+def test_the_dictionary_is_what_the_readme_says():
+    folder = Path(__file__).resolve().parents[1] / "data"
+    data, text = (folder / "cmudict" / "cmudict.csv.gz").read_bytes(), (folder / "README.md").read_text("utf-8")
+    assert f"`cmudict.csv.gz` | {len(data):,} | `{hashlib.sha256(data).hexdigest()}`" in text
+    lines = gzip.decompress(data).decode("ascii").splitlines()
+    assert len(lines) == 1 + 132_271 and len({line.split(",")[0] for line in lines[1:]}) == 123_874
+    assert "132,271" in text and "123,874" in text
+    assert "Carnegie Mellon University" in (folder / "cmudict" / "LICENSE").read_text("ascii")
 
 
 @real

@@ -44,15 +44,16 @@ def load(
             "clothing" (4,514 of the 10 largest classes), "garden" (both, 8,722: flowers are wanted, clothing is
             not); strings: "sms_spam" (5,574 messages, ham or spam), "intents" (22,500 requests to an assistant, 150
             classes) and "intents_out_of_scope" (1,200 that are none of them); "shakespeare" (1,115,394 characters,
-            each with the one behind it; the last tenth is both validation and test); "spoken_digits" (3,000
+            each with the one behind it; the last tenth is both validation and test); "cmudict" (132,271 pronunciations
+            of 123,874 words, phonemes padded with 0, the word in `Subset.groups`); "spoken_digits" (3,000
             waveforms of varying length at 8 kHz, the speaker in `Subset.groups`; "0" to "9"); "movietweetings" (a dict
             of user, movie, time and genres for 100,000 ratings, split by time); or an `Entry`.
         folder: folder that holds the files.
         valid: validation rows: an int, or a fraction of all rows that are not an official test set. By
-            default 5000 rows of "fashion_mnist" and "mnist", 0.1 of the others; "intents" and "shakespeare" have an
-            official validation set.
+            default 5000 rows of "fashion_mnist" and "mnist", 0.05 of "cmudict", 0.1 of the others; "intents" and
+            "shakespeare" have an official validation set.
         test: test rows, likewise, for data without an official test set. Of "digits", "adult" and
-            "movietweetings" 0.2 by default.
+            "movietweetings" 0.2 by default, of "cmudict" 0.1.
         seed: of the split, 0 to 2**32 - 1.
         image_size: of photos, another height and width than 96 x 96; they are decoded to it.
 

@@ -1,4 +1,4 @@
-"""Texts of the catalog: short messages, requests to an assistant, and plays, as published or as gzipped CSV."""
+"""Texts of the catalog: messages, requests, plays and words that are spoken, as published or as gzipped CSV."""
 
 from __future__ import annotations
 
@@ -95,6 +95,19 @@ def characters(columns: Columns, classes: tuple[str, ...]) -> tuple[Subset, Subs
     return train, rest, rest
 
 
+def pronunciations(paths: list[Path], classes: tuple[str, ...]) -> tuple[Subset, None]:
+    """Words, and the numbers of their phonemes `(n, phonemes)`, padded with 0; what one word may sound like is a group.
+
+    The phonemes are those of ARPAbet without their stress, numbered from 1.
+    """
+    columns = read_csv(paths)
+    words, spoken = np.array(columns["word"]), [_numbered(it.split(), classes) for it in columns["phonemes"]]
+    labels = np.zeros((len(words), max(map(len, spoken))), np.int32)
+    for row, phonemes in zip(labels, spoken, strict=True):
+        row[: len(phonemes)] = phonemes
+    return from_arrays(words, labels, classes=list(classes)).with_groups(words), None
+
+
 def _numbered(values: list[str], classes: tuple[str, ...]) -> np.ndarray:
     numbers = {name: number for number, name in enumerate(classes)}
     return np.array([numbers[value] for value in values], np.int32)
@@ -110,6 +123,8 @@ _REQUESTS = (
         tuple(File(f"text_clinc150/{name}", _CLINC + name) for name in ("data_full.json", "domains.json")), read_intents
     ),
 )
+_PHONEMES = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+_SPOKEN = File("cmudict.csv.gz", None, "1de864d3a721f75333bda14aa8a89ef7cd6cebf1545efa2c67599894e0fa206e")
 _REQUESTS_SHA256 = "b6690382dc0fdba7b688eb9cd040f0bbfdc6f0fcc3f0f68287a28ce4533bc06b"
 
 ENTRIES = (
@@ -130,6 +145,7 @@ ENTRIES = (
     ),
     Entry("intents", (), (), _CACHE, requests, None, forms=_REQUESTS, sha256=_REQUESTS_SHA256),
     Entry("intents_out_of_scope", ("oos",), (), _CACHE, requests, None, forms=_REQUESTS, sha256=_REQUESTS_SHA256),
+    Entry("cmudict", ("", *_PHONEMES.split()), (_SPOKEN,), "datasets/cmudict", pronunciations, 0.05, 0.1, by="groups"),
     Entry(
         "shakespeare",
         (),
