@@ -17,9 +17,12 @@ CHECK_SECONDS = 300
 # Preferred first: the same numbers as the model, then what loses little, then other runtimes.
 FILES = (
     "tflite",
+    "packed",
     "tflite-float16",
     "tflite-int8",
+    "packed-int8",
     "tflite-dynamic",
+    "packed-dynamic",
     "onnx",
     "onnx-int8",
     "openvino",
