@@ -30,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m case", description=case.__doc__)
     parser.add_argument("--to", type=Path, default=Path("build/case"), help="folder, emptied first (build/case)")
-    parser.add_argument("--epochs", type=int, default=8, help="passes over the training photos (8)")
+    parser.add_argument("--epochs", type=int, default=9, help="passes over the training photos (9)")
     parser.add_argument("--rows", type=int, help="training photos, all by default")
-    parser.add_argument("--size", type=int, help="height and width of the photos (72; 32 of the stand-in)")
+    parser.add_argument("--size", type=int, help="height and width of the photos (64; 32 of the stand-in)")
     parser.add_argument("--scratch", action="store_true", help="leave the weights of ImageNet aside")
     return parser.parse_args(arguments)
 

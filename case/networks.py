@@ -11,7 +11,7 @@ from keras import layers
 from case import weights
 
 # Repeats, stride and expansion of the blocks whose features are general enough, kernels and channels being those of the
-# weights: of photos of 72 pixels they leave 5 x 5 places. The later blocks hold ten times as many weights and know dogs
+# weights: of photos of 64 pixels they leave 4 x 4 places. The later blocks hold ten times as many weights and know dogs
 # from wolves.
 _BLOCKS = ((1, 1, 1), (2, 2, 6), (2, 2, 6), (1, 2, 6))
 

@@ -24,13 +24,13 @@ def load(rows: int | None = None, size: int | None = None) -> tuple[data.Splits,
 
     Args:
         rows: Training photos, chosen at random; all by default.
-        size: Height and width; 72 by default, 32 of the stand-in.
+        size: Height and width; 64 by default, 32 of the stand-in.
 
     Returns:
         The photos in three parts, and a sentence that says what they are.
     """
     if is_at_hand():
-        splits = data.load("garden", image_size=(size or 72,) * 2)
+        splits = data.load("garden", image_size=(size or 64,) * 2)
         parts = [_in_memory(part) for part in (splits.train, splits.valid, splits.test)]
         about = "Photographs of flowers (wanted) and snapshots of clothes for sale (unwanted); no person on two sides."
     else:

@@ -34,7 +34,7 @@ def run(folder: Path, rows: int | None, size: int | None, epochs: int, scratch: 
     Args:
         folder: An empty one.
         rows: Training photos, all by default.
-        size: Height and width of the photos; by default 72, and 32 of the stand-in.
+        size: Height and width of the photos; by default 64, and 32 of the stand-in.
         epochs: Passes over them.
         scratch: Whether to leave the weights of ImageNet aside.
     """

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -51,15 +53,16 @@ def test_model_that_takes_only_x():
 
 
 def test_path_is_loaded_and_closed(monkeypatch, tmp_path):
-    closed = []
+    closed, asked = [], []
     model = Echo()
     model.close = lambda: closed.append(True)
-    monkeypatch.setattr(runtime, "load", lambda path: model)
+    monkeypatch.setattr(runtime, "load", lambda path, threads: asked.append(threads) or model)
     assert evaluate(tmp_path / "model.tflite", (P2, Y2), task="binary") == evaluate(Echo(), (P2, Y2), task="binary")
     assert closed == [True]
     with pytest.raises(ValueError, match="NaN"):
         evaluate("model.tflite", (P2 * np.nan, Y2), task="binary")
     assert closed == [True, True]
+    assert set(asked) == {len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
 
 
 @pytest.mark.parametrize("library", ["keras", "tf_keras"])

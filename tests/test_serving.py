@@ -558,6 +558,20 @@ def test_several_named_inputs_and_outputs_are_asked_by_name(packages, root, tmp_
         assert status == 400 and "expected" in json.loads(body)["error"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["packed", "packed-int8", "packed-dynamic"])
+def test_packed_files_are_served(name, tmp_path):
+    splits = masslib.data.load("digits")
+    model = masslib.models.mlp(splits.input_shape, splits.num_classes)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    folder = masslib.package(model, tmp_path / "models" / NAME / "1", splits, formats=[name], verbose=False)
+    x = splits.test[:20][0]
+    with masslib.runtime.load(next(folder.glob("*.packed"))) as predictor:
+        expected = predictor.predict(x)
+    with masslib.serve(tmp_path / "models") as server:
+        np.testing.assert_allclose(server.predict(x, NAME), expected, atol=1e-6)
+
+
 def _package(model, x, folder):
     """What `package` writes, for a model with several inputs."""
     from masslib.packaging import _golden, reference

@@ -10,6 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 import masslib
+from masslib._util.cores import available_cores
 from masslib.doctor.findings import Finding, listing, pip, python
 from masslib.doctor.imports import import_findings
 from masslib.doctor.packages import installed, package_findings
@@ -57,13 +58,8 @@ def _machine() -> list[str]:
     return [
         f"masslib {masslib.__version__} in {Path(masslib.__file__).parent}",
         f"Python {platform.python_version()} ({python()}) on {platform.system()} {platform.machine()}",
-        f"{_cores()} of {os.cpu_count()} cores, {memory / 1e9:.1f} GB of memory",
+        f"{available_cores()} of {os.cpu_count()} cores, {memory / 1e9:.1f} GB of memory",
     ]
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _packages(ranges: Ranges) -> list[str]:
@@ -97,5 +93,5 @@ def _imports(ranges: Ranges) -> tuple[list[Finding], dict]:
 def _tensorflow(seen: dict) -> str:
     if not seen:
         return "TensorFlow does not start"
-    intra, inter = (seen[name] or f"{_cores()} (one per core)" for name in ("intra", "inter"))
+    intra, inter = (seen[name] or f"{available_cores()} (one per core)" for name in ("intra", "inter"))
     return f"TensorFlow sees {', '.join(seen['devices'])}; threads within an operation: {intra}, between: {inter}"

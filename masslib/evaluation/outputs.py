@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from masslib._util.cores import available_cores
 from masslib._util.structures import flat
 from masslib.data.rows import nested
 
@@ -149,7 +150,7 @@ def _predictor(model: Any) -> Iterator[tuple[Callable[[Any, int], Any], list[str
         if isinstance(model, str | os.PathLike):
             from masslib import runtime
 
-            model = stack.enter_context(contextlib.closing(runtime.load(model)))
+            model = stack.enter_context(contextlib.closing(runtime.load(model, threads=available_cores())))
         if not callable(getattr(model, "predict", None)):
             raise TypeError(
                 f"model is a {type(model).__name__} without predict(); expected a Keras model, a loaded "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from masslib._util.checks import check_counts
+from masslib._util.cores import available_cores
 
 ENVIRONMENT = "MASSLIB_SERVING"
 """Variable in which a process gets the settings as JSON."""
@@ -17,9 +17,12 @@ CHECK_SECONDS = 300
 # Preferred first: the same numbers as the model, then what loses little, then other runtimes.
 FILES = (
     "tflite",
+    "packed",
     "tflite-float16",
     "tflite-int8",
+    "packed-int8",
     "tflite-dynamic",
+    "packed-dynamic",
     "onnx",
     "onnx-int8",
     "openvino",
@@ -113,8 +116,7 @@ class Settings:
             if (path := getattr(self, name)) and not Path(path).is_file():
                 raise ValueError(f"{name}={path!r} is no file")
         tokens(self.token_file)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        values = asdict(self) | {"workers": self.workers or cores, "prefer": tuple(self.prefer)}
+        values = asdict(self) | {"workers": self.workers or available_cores(), "prefer": tuple(self.prefer)}
         return Settings(**values)
 
     def dumps(self) -> str:
