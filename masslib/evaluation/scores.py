@@ -62,7 +62,7 @@ def evaluate(
 
     Args:
         model: Anything with `predict(x)`, such as a Keras 3 model, a tf_keras model or a `masslib.runtime.Predictor`;
-            or the path of an exported file, which is loaded and closed.
+            or the path of an exported file, which is loaded, run on all cores that this process may use, and closed.
         data: A `Subset`, a pair `(x, y)`, or `(x, y, sample_weight)`: arrays, or dicts, lists and tuples of them as the
             model takes and answers them. Labels and weights of several outputs go by name or in their order; one array
             of weights belongs to all. It is read piece by piece. Regression, segmentation and tokens keep sums
