@@ -6,8 +6,8 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=420 --nbval-saniti
 PYTEST := $(PYTHON) -m pytest -q
 # Two at a time. The tests of one file stay together, for they share what they have trained; files begin in this order.
 BY_FILE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
-# It trains for four minutes; CI checks its form alone.
-LONG := notebooks/15_text.ipynb
+# What trains for one to four minutes and nothing builds on; CI checks its form alone.
+LONG := notebooks/15_text.ipynb $(patsubst %,notebooks/solutions/%_*.ipynb,00 04 05 08 09)
 QUICK := not slow and not exhaustive
 SLOW := slow and not exhaustive
 # The Pythons that TensorFlow 2.21 has wheels for, the tested one first
@@ -52,11 +52,11 @@ test-slow: install  ## what CI runs besides: the slow tests, and the other noteb
 	@$(PYTEST) $(BY_FILE) -m "not alone and $(SLOW)" --doctest-modules masslib tests
 	@$(PYTEST) -m "alone and $(SLOW)" tests
 	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[12]*.ipynb
-	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[3-9]*.ipynb $(filter-out $(LONG),$(wildcard notebooks/[12]*.ipynb)) \
-	    notebooks/solutions/*.ipynb
+	@$(PYTEST) $(BY_FILE) $(NBVAL) notebooks/0[3-9]*.ipynb \
+	    $(filter-out $(wildcard $(LONG)),$(wildcard notebooks/[12]*.ipynb notebooks/solutions/*.ipynb))
 
 test-all: test test-slow  ## both, every variant, and the notebooks that take too long for CI
-	@$(PYTEST) $(NBVAL) $(LONG)
+	@$(PYTEST) $(BY_FILE) $(NBVAL) $(LONG)
 	@$(PYTEST) --numprocesses=2 --dist=worksteal -m "not alone and exhaustive" tests
 	@$(PYTEST) -m "alone and exhaustive" tests
 

@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import pandas as pd
 
 from masslib import export, measure
 from masslib._util.checks import check_count
+from masslib._util.cores import available_cores
 from masslib._util.files import replacing
 from masslib._util.progress import bar
 from masslib._util.tables import as_html, as_text, bracketed
@@ -239,7 +241,8 @@ def _table(
     """One row per name, of which each has a file per seed; `row` is what they are timed on."""
     firsts = {name: paths[0] for name, paths in made.items()}
     times = measure.latencies(firsts, example_inputs=row)
-    bulks = {name: Bulk.of(path, row) for name, path in firsts.items()}
+    with ThreadPoolExecutor(available_cores()) as pool:  # gzip takes seconds, and leaves Python alone
+        bulks = dict(zip(firsts, pool.map(lambda path: Bulk.of(path, row), firsts.values()), strict=True))
     several, rows = max(map(len, made.values())) > 1, {}
     for name, paths in made.items():
         (test, test_float), (held, held_float) = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from masslib import measure
+from masslib._util.cores import available_cores
 from masslib._util.progress import bar
 from masslib.selection.metric import Metric, Score
 
@@ -47,7 +47,7 @@ def scored(
         verbose: Whether to show progress.
     """
     # Runtimes leave Python alone while they compute, each on one core.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         found = pool.map(lambda path: metric.score(path, data, told), files.values())
         shown = bar(found, title="evaluate", unit="file", visible=verbose, total=len(files))
         return dict(zip(files, shown, strict=True))
