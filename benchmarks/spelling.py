@@ -31,8 +31,8 @@ from _speller import Recurrent, Transformer, by_keras, distances, examples, netw
 from scipy.stats import bootstrap
 
 SPLITS = masslib.data.load("cmudict")
-KINDS = {"gru": (Recurrent, 256, 14), "small": (Recurrent, 128, 17), "transformer": (Transformer, 64, 8)}
-RATES = (0.01,)
+KINDS = {"gru": (Recurrent, 256, 14), "small": (Recurrent, 128, 17), "transformer": (Transformer, 64, 7)}
+RATES = (0.01, 0.03)
 BEAMS = 4
 MOST_ERRORS, MOST_LOST, LEAST_TIMES = 8.0, 0.5, 6.0
 
