@@ -97,7 +97,11 @@ def test_heads_without_a_say_go_unnoticed(attention, heads):
 @pytest.mark.parametrize(
     ("build", "rows"), [(_transformer, X), (_series, X[..., None] / 40)], ids=["transformer", "series"]
 )
-@pytest.mark.parametrize("before", [None, Prune(0.5, min_share=0), Cluster(8, min_share=0)], ids=str)
+@pytest.mark.parametrize(
+    "before",
+    [None, Prune(0.5, min_share=0), pytest.param(Cluster(8, min_share=0), marks=pytest.mark.exhaustive)],
+    ids=str,
+)
 def test_int8_files_of_sequences(build, rows, before, tmp_path):
     if before is not None and build is _transformer:
         before = type(before)({name: 0.5 if isinstance(before, Prune) else 8 for name in [*KERNELS, "wide", "back"]})

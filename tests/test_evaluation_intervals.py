@@ -60,7 +60,7 @@ def sample(rng, n, figure):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [60, 900])
+@pytest.mark.parametrize("n", [60, pytest.param(900, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("figure", ["mae", "rmse", "r2", "mean_iou", "macro_f1", "auc"])
 def test_the_jackknife_covers_the_truth(figure, n):
     rng = np.random.default_rng(1)

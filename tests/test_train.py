@@ -155,6 +155,54 @@ def test_the_train_step_is_traced_once(digits):
     assert len(traced) == 1
 
 
+def test_a_model_that_trains_again_is_traced_again_only_if_it_was_compiled_or_changed(digits):
+    traced = []
+
+    class Tracer(keras.layers.Layer):
+        def call(self, x, training=False):
+            traced.extend([None] * bool(training))
+            return x
+
+    def made():
+        model = keras.Sequential([Tracer(), _compiled()])
+        model.build((None, *digits.input_shape))
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    def train(model, traces, **options):
+        before = len(traced)
+        masslib.fit(model, digits.test, verbose=0, **options)
+        assert len(traced) - before == traces
+
+    model = made()
+    train(model, 1)
+    train(model, 0)
+    train(model, 0, epochs=2, validation_data=digits.valid)
+    train(model, 2, accumulate=2)
+    model.layers[1].layers[-1].trainable = False
+    kernel = model.layers[1].layers[-1].kernel.numpy()
+    train(model, 1)
+    assert np.array_equal(model.layers[1].layers[-1].kernel, kernel)
+    model.compile(model.optimizer, "sparse_categorical_crossentropy", loss_weights=[0.0])
+    train(model, 1)
+    assert model.get_metrics_result()["loss"] == 0
+
+
+def test_training_again_with_what_was_traced_is_training_again_traced_anew(digits):
+    weights = {}
+    for again in ("kept", "compiled"):
+        keras.utils.set_random_seed(0)
+        model = models.mlp(digits.input_shape, 10, hidden=(16,))
+        model.add(keras.layers.Dropout(0.2))
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+        for seed in range(3):
+            masslib.fit(model, digits.test, batch_size=50, seed=seed, verbose=0)
+            if again == "compiled":
+                model.compile(model.optimizer, "sparse_categorical_crossentropy")
+        weights[again] = model.get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(*weights.values(), strict=True))
+
+
 def test_augmentation_may_change_the_shape(digits):
     model = models.mlp((5, 5, 1), 10, hidden=(16,))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -68,6 +68,9 @@ def fit(
     a number as `save_freq` and `TensorBoard` with one as `update_freq` included) or the model was compiled with
     `run_eagerly=True`. Callbacks see the batch numbers and logs that they see in `model.fit`.
 
+    As in Keras, what a step computes is traced once for each `compile`, not for each `fit`: after a change of a layer's
+    settings compile again. A change of what is trainable is noticed.
+
     Args:
         model: A compiled Keras 3 model, made in the scope of the strategy it is to be trained under.
         x: A `Subset`; an array `(n, ...)`, or a dict, list or tuple of arrays, handed over as Keras does; or batches of

@@ -55,7 +55,7 @@ def train_function(
     summed = runner(_summed_step(model, reduce, replicas, cut, compiled=compiled))
     plain = runner(_plain_step(model, cut))
     chosen = summed
-    unbuilt = [optimizer for optimizer in _other_optimizers(model) if not optimizer.built]
+    unbuilt = [optimizer for optimizer in other_optimizers(model) if not optimizer.built]
 
     def run(iterator: Iterator, count: int) -> tuple[int, Any]:
         nonlocal chosen
@@ -125,7 +125,7 @@ class _OtherOptimizersError(Exception):
     """A train step updated the weights some other way than once, by dense gradients, through `model.optimizer`."""
 
 
-def _other_optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+def other_optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Optimizers that a model has besides the one it is compiled with."""
     values: list[Any] = []
     for value in vars(model).values():

@@ -19,6 +19,7 @@ from masslib.train.epoch import Epoch, steps_per_call
 from masslib.train.feed import Feed
 from masslib.train.held_out import HeldOut
 from masslib.train.keeper import keeper
+from masslib.train.kept import kept
 from masslib.train.replicas import Replicas, all_reduce
 from masslib.train.resume import Journal
 from masslib.train.settings import Settings
@@ -95,12 +96,12 @@ def train(
     with (
         gone_workers_named(replicas),
         _quiet(model),
-        keeper(settings.checkpoint, replicas, keep=settings.keep, resume=settings.resume) as kept,
+        keeper(settings.checkpoint, replicas, keep=settings.keep, resume=settings.resume) as store,
         Termination(replicas) as termination,
         shared_memory(replicas, _bytes(model), wanted=shares) as shared,
     ):
         variables.make_others(settings.batch_size)
-        journal = Journal(model, State(model, replicas), kept, _of_the_data(settings, source), settings.initial_epoch)
+        journal = Journal(model, State(model, replicas), store, _of_the_data(settings, source), settings.initial_epoch)
         epoch: Epoch | parameter_server.ServedEpoch
         evaluator: Evaluator | parameter_server.ServedEvaluator
         often, on_nan = settings.save_every, settings.on_nan
@@ -108,15 +109,17 @@ def train(
             epoch = parameter_server.ServedEpoch(model, source, watchers, journal, often, on_nan)
             evaluator = parameter_server.ServedEvaluator(model, epoch.crew)
         else:
-            run_steps = train_function(
-                model,
-                functools.partial(all_reduce, wire=settings.wire, shared=shared),
-                replicas,
-                accumulate=settings.accumulate,
-                known_length=source.is_counted,
-                is_sharded=source.is_sharded,
-                fused=settings.fused,
-            )
+            # What several replicas sum by is open for one training only, and what runs eagerly is not traced.
+            once = replicas.count > 1 or model.run_eagerly
+            options = {
+                "accumulate": settings.accumulate,
+                "known_length": source.is_counted,
+                "is_sharded": source.is_sharded,
+                "fused": settings.fused,
+            }
+            reduce = functools.partial(all_reduce, wire=settings.wire, shared=shared)
+            make = functools.partial(train_function, model, reduce, replicas, **options)
+            run_steps = make() if once else kept(model, tuple(options.items()), make)
             # A callback of one worker alone that looks at every batch lets all of them run one step at a time.
             most = replicas.least(steps_per_call(model, watchers.callbacks))
             epoch = Epoch(model, source, watchers, run_steps, journal, replicas, termination, most, often, on_nan)

@@ -1,0 +1,47 @@
+"""The traced train function, kept from one `fit` to the next until the model is compiled again, as Keras keeps its."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from masslib.train.step import other_optimizers
+
+_NAME = "_masslib_train_function"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A train function, and what it was traced for; the objects are held, so that no other gets the id of one."""
+
+    settings: Hashable
+    objects: list[Any]
+    run: Callable
+
+    def fits(self, settings: Hashable, objects: list[Any]) -> bool:
+        return self.settings == settings and list(map(id, self.objects)) == list(map(id, objects))
+
+
+def kept(model: keras.Model, settings: Hashable, make: Callable[[], Callable]) -> Callable:
+    """Return the train function of an earlier `fit`, or make one.
+
+    To trace a small network takes longer than an epoch of it. `compile` makes new metrics, so that one made for others
+    is not used again, nor is one for other variables to be trained.
+
+    Args:
+        model: The compiled model.
+        settings: What else a train function depends on.
+        make: Makes it.
+    """
+    step = getattr(model.train_step, "__func__", model.train_step)
+    objects = [step, model.optimizer, *other_optimizers(model), model.loss, model.distribute_strategy]
+    objects += [*model.metrics, *model.trainable_variables]
+    found = vars(model).get(_NAME)
+    if found is None or not found.fits((settings, model.jit_compile), objects):
+        found = _Kept((settings, model.jit_compile), objects, make())
+        # Past the model's own `__setattr__`, which would take it for a part of the model.
+        vars(model)[_NAME] = found
+    return found.run
