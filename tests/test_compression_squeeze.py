@@ -131,22 +131,38 @@ def test_a_rate_that_makes_no_sense_is_refused(rate):
         Squeeze(rate)
 
 
+@keras.saving.register_keras_serializable()
+class Scaled(layers.Layer):
+    """A layer whose weights are no kernel."""
+
+    def build(self, shape):
+        self.supports_masking = True
+        self.scales = self.add_weight(shape=(1, shape[-1]), initializer="ones", name="scales")
+
+    def call(self, x):
+        return x * self.scales
+
+
 @pytest.mark.slow
-def test_recurrent_layers_are_squeezed(tmp_path):
+def test_layers_made_of_layers_are_squeezed(tmp_path):
     keras.utils.set_random_seed(0)
     words = keras.Input((6,), dtype="int32", name="words")
     x = layers.Embedding(20, 8, mask_zero=True, name="table")(words)
     x = layers.Bidirectional(layers.GRU(12, return_sequences=True), name="both")(x)
+    x = Scaled(name="own")(layers.MultiHeadAttention(2, 6, name="looked")(x, x))
     model = keras.Model(words, layers.Dense(2, name="top")(layers.LSTM(8, name="last")(x)))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     rng = np.random.default_rng(0)
     data = masslib.data.from_arrays(rng.integers(0, 20, (64, 6)).astype("int32"), rng.integers(0, 2, 64))
     model.get_layer("last").trainable = False
     squeezed = compress(model, Squeeze(0.1, max_steps=3), data, **SETTINGS)
-    assert squeezed.skipped == {"last": "Squeeze(0.1, max_steps=3): it is frozen"}
-    both = squeezed.model.get_layer("both")
-    assert len(both.weights) == 6
-    for kernel in map(np.asarray, (*both.weights, *squeezed.model.get_layer("table").weights)):
+    assert squeezed.skipped == {
+        "last": "Squeeze(0.1, max_steps=3): it is frozen",
+        "own": "Squeeze(0.1, max_steps=3): its weights are in no kernel that Squeeze knows",
+    }
+    kernels = [weight for name in ("table", "both", "looked") for weight in squeezed.model.get_layer(name).weights]
+    assert len(kernels) == 1 + 6 + 8
+    for kernel in map(np.asarray, kernels):
         magnitudes = np.unique(np.abs(kernel[kernel != 0]))
         multiples = magnitudes / magnitudes.min(initial=1)
         assert any(np.allclose(few * multiples, np.rint(few * multiples), rtol=1e-5) for few in range(1, 5))

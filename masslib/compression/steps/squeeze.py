@@ -24,18 +24,24 @@ _LEAST_STEP = 2.0**-10
 _FEW = 64
 # Levels that the smallest of them may be at
 _FEWEST_LEVELS = 4
-_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
+# Layers made of layers: their kernels are those of cells and projections.
+_COMPOSITE = (
+    keras.layers.RNN,
+    keras.layers.Bidirectional,
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+)
 
 
 @dataclass(frozen=True, repr=False)
 class Squeeze(Rebuilding):
     """Train a network for the smallest file that `masslib.export.packed` can write.
 
-    The weights of dense, recurrent and embedding layers and of convolutions become whole multiples of a step, one
-    step for each kernel and each bias, which is learned with them. The loss gets a second term, `rate` times the
-    bits per weight that the file will take, so that a weight moves to a cheaper multiple, zero above all, unless
-    the accuracy holds it where it is. The network stays a float32 one, and its file answers as it does: there is
-    nothing left to round.
+    The weights of dense, recurrent, attention and embedding layers and of convolutions become whole multiples of a
+    step, one step for each kernel and each bias, which is learned with them. The loss gets a second term, `rate`
+    times the bits per weight that the file will take, so that a weight moves to a cheaper multiple, zero above all,
+    unless the accuracy holds it where it is. The network stays a float32 one, and its file answers as it does: there
+    is nothing left to round.
 
     It begins best with a pruned network, whose zeros it keeps: `[Prune(0.9), Squeeze(0.3)]`. Nothing but the packed
     file gets smaller by it.
@@ -105,8 +111,10 @@ def _reasons(model: keras.Model) -> dict[str, str]:
             reasons[name] = "it has LoRA weights beside its kernel; save and load the model, which merges them"
         elif kernel:
             reasons[name] = "" if getattr(layer, kernel).trainable else "it is frozen"
-        elif isinstance(layer, _RECURRENT) and layer.weights:
+        elif isinstance(layer, _COMPOSITE) and layer.weights:
             reasons[name] = "" if layer.trainable_variables else "it is frozen"
+        elif any(variable.ndim > 1 for variable in layer.trainable_variables):
+            reasons[name] = "its weights are in no kernel that Squeeze knows"
     return reasons
 
 
@@ -136,7 +144,7 @@ class _Squeezed(keras.Model):
     def _variables_of(self, layers: list[keras.layers.Layer]) -> list[Any]:
         found = []
         for layer in layers:
-            name = support.kernel_name(layer)  # recurrent layers have none, for their kernels are those of cells
+            name = support.kernel_name(layer)  # layers made of layers have none
             kernel = getattr(layer, name) if name else None
             found += [variable for variable in layer.trainable_variables if variable is kernel or variable.ndim > 1]
             # Normalization adds to the bias of a convolution, so that it would be no multiple in the file.
