@@ -178,6 +178,10 @@ def test_a_model_that_trains_again_is_traced_again_only_if_it_was_compiled_or_ch
     train(model, 1)
     train(model, 0)
     train(model, 0, epochs=2, validation_data=digits.valid)
+    model.optimizer.learning_rate = 0.01
+    train(model, 0)
+    model.optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(0.0, 1)
+    train(model, 1)
     train(model, 2, accumulate=2)
     model.layers[1].layers[-1].trainable = False
     kernel = model.layers[1].layers[-1].kernel.numpy()

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from masslib.train.step import other_optimizers
+from masslib.train.step import config_of, other_optimizers
 
 _NAME = "_masslib_train_function"
 
@@ -29,7 +29,7 @@ def kept(model: keras.Model, settings: Hashable, make: Callable[[], Callable]) -
     """Return the train function of an earlier `fit`, or make one.
 
     To trace a small network takes longer than an epoch of it. `compile` makes new metrics, so that one made for others
-    is not used again, nor is one for other variables to be trained.
+    is not used again, nor is one for other variables to be trained or another schedule of the learning rate.
 
     Args:
         model: The compiled model.
@@ -39,9 +39,15 @@ def kept(model: keras.Model, settings: Hashable, make: Callable[[], Callable]) -
     step = getattr(model.train_step, "__func__", model.train_step)
     objects = [step, model.optimizer, *other_optimizers(model), model.loss, model.distribute_strategy]
     objects += [*model.metrics, *model.trainable_variables]
+    config = {} if model.optimizer is None else config_of(model.optimizer)
+    if model.optimizer is not None and not config:  # nobody could tell whether it was set otherwise
+        return make()
+    if isinstance(config.get("learning_rate"), float):  # a variable, which is read at every step
+        del config["learning_rate"]
+    settings = (settings, model.jit_compile, repr(config))
     found = vars(model).get(_NAME)
-    if found is None or not found.fits((settings, model.jit_compile), objects):
-        found = _Kept((settings, model.jit_compile), objects, make())
+    if found is None or not found.fits(settings, objects):
+        found = _Kept(settings, objects, make())
         # Past the model's own `__setattr__`, which would take it for a part of the model.
         vars(model)[_NAME] = found
     return found.run

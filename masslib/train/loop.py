@@ -69,7 +69,7 @@ def fit(
     `run_eagerly=True`. Callbacks see the batch numbers and logs that they see in `model.fit`.
 
     As in Keras, what a step computes is traced once for each `compile`, not for each `fit`: after a change of a layer's
-    settings compile again. A change of what is trainable is noticed.
+    settings compile again. Changes of what is trainable and of the optimizer's settings are noticed.
 
     Args:
         model: A compiled Keras 3 model, made in the scope of the strategy it is to be trained under.

@@ -152,13 +152,18 @@ def _compiles_update(model: keras.Model) -> bool:
     )
 
 
-def _is_built_in(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether optimizer and learning rate are of Keras' own making, which XLA surely compiles."""
+def config_of(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """The settings of an optimizer; none where they cannot be written down."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of functions, which it cannot write down either
-            rate = optimizer.get_config().get("learning_rate")
+            return optimizer.get_config()
     except Exception:  # whatever a schedule or a function of the user's raises that cannot be written down
-        return False
+        return {}
+
+
+def _is_built_in(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether optimizer and learning rate are of Keras' own making, which XLA surely compiles."""
+    rate = config_of(optimizer).get("learning_rate")
     own_schedule = isinstance(rate, dict) and rate.get("module") == "keras.optimizers.schedules"
     return type(optimizer).__module__.startswith("keras.") and (isinstance(rate, float) or own_schedule)
 
