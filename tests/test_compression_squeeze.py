@@ -143,13 +143,26 @@ class Scaled(layers.Layer):
         return x * self.scales
 
 
+@keras.saving.register_keras_serializable()
+class Block(layers.Layer):
+    """A layer made of a layer."""
+
+    def build(self, shape):
+        self.supports_masking = True
+        self.dense = layers.Dense(shape[-1], activation="relu", name="dense")
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.dense(x)
+
+
 @pytest.mark.slow
 def test_layers_made_of_layers_are_squeezed(tmp_path):
     keras.utils.set_random_seed(0)
     words = keras.Input((6,), dtype="int32", name="words")
     x = layers.Embedding(20, 8, mask_zero=True, name="table")(words)
     x = layers.Bidirectional(layers.GRU(12, return_sequences=True), name="both")(x)
-    x = Scaled(name="own")(layers.MultiHeadAttention(2, 6, name="looked")(x, x))
+    x = Scaled(name="own")(Block(name="block")(layers.MultiHeadAttention(2, 6, name="looked")(x, x)))
     model = keras.Model(words, layers.Dense(2, name="top")(layers.LSTM(8, name="last")(x)))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     rng = np.random.default_rng(0)
@@ -160,8 +173,9 @@ def test_layers_made_of_layers_are_squeezed(tmp_path):
         "last": "Squeeze(0.1, max_steps=3): it is frozen",
         "own": "Squeeze(0.1, max_steps=3): its weights are in no kernel that Squeeze knows",
     }
-    kernels = [weight for name in ("table", "both", "looked") for weight in squeezed.model.get_layer(name).weights]
-    assert len(kernels) == 1 + 6 + 8
+    found = [squeezed.model.get_layer(name) for name in ("table", "both", "looked", "block")]
+    kernels = [weight for layer in found for weight in layer.weights]
+    assert len(kernels) == 1 + 6 + 8 + 2
     for kernel in map(np.asarray, kernels):
         magnitudes = np.unique(np.abs(kernel[kernel != 0]))
         multiples = magnitudes / magnitudes.min(initial=1)

@@ -140,7 +140,7 @@ def test_models_that_override_train_step_train_with_their_own_step(digits):
     assert history.history["rows"] == [len(digits.test) - 50 * (steps - 1)] * 2
 
 
-def test_the_train_step_is_traced_once(digits):
+def test_a_step_is_traced_once_until_the_model_is_compiled_or_changed(digits):
     traced = []
 
     class Tracer(keras.layers.Layer):
@@ -148,47 +148,28 @@ def test_the_train_step_is_traced_once(digits):
             traced.extend([None] * bool(training))
             return x
 
-    model = keras.Sequential([Tracer(), _compiled()])
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.build((None, *digits.input_shape))
-    masslib.fit(model, digits.train, batch_size=50, verbose=0)
-    assert len(traced) == 1
-
-
-def test_a_model_that_trains_again_is_traced_again_only_if_it_was_compiled_or_changed(digits):
-    traced = []
-
-    class Tracer(keras.layers.Layer):
-        def call(self, x, training=False):
-            traced.extend([None] * bool(training))
-            return x
-
-    def made():
-        model = keras.Sequential([Tracer(), _compiled()])
-        model.build((None, *digits.input_shape))
-        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        return model
-
-    def train(model, traces, **options):
+    def train(traces, **options):
         before = len(traced)
         masslib.fit(model, digits.test, verbose=0, **options)
         assert len(traced) - before == traces
 
-    model = made()
-    train(model, 1)
-    train(model, 0)
-    train(model, 0, epochs=2, validation_data=digits.valid)
+    model = keras.Sequential([Tracer(), _compiled()])
+    model.build((None, *digits.input_shape))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    train(1)
+    train(0)
+    train(0, epochs=2, validation_data=digits.valid)
     model.optimizer.learning_rate = 0.01
-    train(model, 0)
+    train(0)
     model.optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(0.0, 1)
-    train(model, 1)
-    train(model, 2, accumulate=2)
+    train(1)
+    train(2, accumulate=2)
     model.layers[1].layers[-1].trainable = False
     kernel = model.layers[1].layers[-1].kernel.numpy()
-    train(model, 1)
+    train(1)
     assert np.array_equal(model.layers[1].layers[-1].kernel, kernel)
     model.compile(model.optimizer, "sparse_categorical_crossentropy", loss_weights=[0.0])
-    train(model, 1)
+    train(1)
     assert model.get_metrics_result()["loss"] == 0
 
 

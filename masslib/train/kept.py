@@ -17,12 +17,9 @@ _NAME = "_masslib_train_function"
 class _Kept:
     """A train function, and what it was traced for; the objects are held, so that no other gets the id of one."""
 
-    settings: Hashable
+    key: Hashable
     objects: list[Any]
     run: Callable
-
-    def fits(self, settings: Hashable, objects: list[Any]) -> bool:
-        return self.settings == settings and list(map(id, self.objects)) == list(map(id, objects))
 
 
 def kept(model: keras.Model, settings: Hashable, make: Callable[[], Callable]) -> Callable:
@@ -44,10 +41,10 @@ def kept(model: keras.Model, settings: Hashable, make: Callable[[], Callable]) -
         return make()
     if isinstance(config.get("learning_rate"), float):  # a variable, which is read at every step
         del config["learning_rate"]
-    settings = (settings, model.jit_compile, repr(config))
+    key = settings, model.jit_compile, repr(config), *map(id, objects)
     found = vars(model).get(_NAME)
-    if found is None or not found.fits(settings, objects):
-        found = _Kept(settings, objects, make())
+    if found is None or found.key != key:
+        found = _Kept(key, objects, make())
         # Past the model's own `__setattr__`, which would take it for a part of the model.
         vars(model)[_NAME] = found
     return found.run

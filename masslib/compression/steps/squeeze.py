@@ -16,6 +16,7 @@ from masslib.compression.tfmot import support
 from masslib.graph.compiled import compile_alike, compile_config
 from masslib.graph.copying import copied
 from masslib.graph.nodes import named_layers
+from masslib.graph.unfolding import unfolded
 
 # Steps per root mean square of the weights that are not zero, when it begins
 _STEPS_PER_RMS = 2
@@ -24,27 +25,23 @@ _LEAST_STEP = 2.0**-10
 _FEW = 64
 # Levels that the smallest of them may be at
 _FEWEST_LEVELS = 4
-# Layers made of layers: their kernels are those of cells and projections.
-_COMPOSITE = (
-    keras.layers.RNN,
-    keras.layers.Bidirectional,
-    keras.layers.MultiHeadAttention,
-    keras.layers.GroupQueryAttention,
-)
+# What cannot be seen as a model of plain layers; the kernels are those of its cells.
+_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
 @dataclass(frozen=True, repr=False)
 class Squeeze(Rebuilding):
     """Train a network for the smallest file that `masslib.export.packed` can write.
 
-    The weights of dense, recurrent, attention and embedding layers and of convolutions become whole multiples of a
-    step, one step for each kernel and each bias, which is learned with them. The loss gets a second term, `rate`
+    The weights of dense, recurrent and embedding layers and of convolutions, those inside of attention and of other
+    layers made of layers too, become whole multiples of a step, one step for each kernel and each bias, which is
+    learned with them. The loss gets a second term, `rate`
     times the bits per weight that the file will take, so that a weight moves to a cheaper multiple, zero above all,
     unless the accuracy holds it where it is. The network stays a float32 one, and its file answers as it does: there
     is nothing left to round.
 
-    It begins best with a pruned network, whose zeros it keeps: `[Prune(0.9), Squeeze(0.3)]`. Nothing but the packed
-    file gets smaller by it.
+    It begins best with a pruned network, whose zeros it keeps: `[Prune(0.9), Squeeze(0.3)]`. The TFLite
+    file keeps its size, and gzip finds a part of what the packed one saves.
 
     The multiples with a straight-through gradient and the learned step are those of Esser et al., "Learned step size
     quantization", 2020; bits as the second term of the loss are from Oktay et al., "Scalable model compression by
@@ -77,12 +74,14 @@ class Squeeze(Rebuilding):
 
     def rebuild(self, model: keras.Model, tuner: Tuner) -> tuple[keras.Model, dict[str, str]]:
         """Return a fine-tuned model of few different weights, and the layers left alone with the reason."""
-        chosen, skipped = split(self, _reasons(model))
+        chosen, skipped = split(self, _reasons(unfolded(model)))
         with model.distribute_strategy.scope():
             result = copied(model)
             compile_alike(result, tuner.model, self.learning_rate)
-            layers = [layer for name, layer in named_layers(result).items() if name in chosen]
-            squeezed = _Squeezed(result, layers, self.rate)
+            view = named_layers(unfolded(result))  # has the layers of the result itself
+            layers = [layer for name, layer in view.items() if name in chosen]
+            normalized = any(isinstance(layer, keras.layers.BatchNormalization) for layer in view.values())
+            squeezed = _Squeezed(result, layers, self.rate, normalized)
             settings = compile_config(tuner.model, self.learning_rate)
             optimizer = keras.saving.deserialize_keras_object(settings["optimizer"])
             squeezed.compile(_falling(optimizer, tuner.steps(self)), result.loss)
@@ -111,7 +110,7 @@ def _reasons(model: keras.Model) -> dict[str, str]:
             reasons[name] = "it has LoRA weights beside its kernel; save and load the model, which merges them"
         elif kernel:
             reasons[name] = "" if getattr(layer, kernel).trainable else "it is frozen"
-        elif isinstance(layer, _COMPOSITE) and layer.weights:
+        elif isinstance(layer, _RECURRENT) and layer.weights:
             reasons[name] = "" if layer.trainable_variables else "it is frozen"
         elif any(variable.ndim > 1 for variable in layer.trainable_variables):
             reasons[name] = "its weights are in no kernel that Squeeze knows"
@@ -121,12 +120,12 @@ def _reasons(model: keras.Model) -> dict[str, str]:
 class _Squeezed(keras.Model):
     """A network that answers with its weights rounded, and whose loss has a term for their bits."""
 
-    def __init__(self, model: keras.Model, layers: list[keras.layers.Layer], rate: float):
+    def __init__(self, model: keras.Model, layers: list[keras.layers.Layer], rate: float, normalized: bool):
         super().__init__(name=model.name)
         self.student, self._rate = model, rate
         # The converter scales the kernel of a convolution by the normalization behind it, channel by channel; what a
         # power of two has made stays a multiple of one number per channel then.
-        self._binary = any(isinstance(it, keras.layers.BatchNormalization) for it in named_layers(model).values())
+        self._binary = normalized
         self._targets: dict[str, tuple[Any, Any, Any]] = {}
         self._free: dict[str, np.ndarray] = {}  # flat places of the weights that a mask lets change
         for variable in self._variables_of(layers):
@@ -144,7 +143,7 @@ class _Squeezed(keras.Model):
     def _variables_of(self, layers: list[keras.layers.Layer]) -> list[Any]:
         found = []
         for layer in layers:
-            name = support.kernel_name(layer)  # layers made of layers have none
+            name = support.kernel_name(layer)  # recurrent layers have none
             kernel = getattr(layer, name) if name else None
             found += [variable for variable in layer.trainable_variables if variable is kernel or variable.ndim > 1]
             # Normalization adds to the bias of a convolution, so that it would be no multiple in the file.
