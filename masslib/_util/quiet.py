@@ -32,6 +32,21 @@ def quiet_logger() -> Iterator[None]:
         logger.removeFilter(silence)
 
 
+@contextmanager
+def root_logger_kept() -> Iterator[None]:
+    """Take away the handler that absl gives the root logger when it logs for the first time.
+
+    Who logs would otherwise take it for that of an application, which decides what is shown.
+    """
+    root = logging.getLogger()
+    before = list(root.handlers)
+    try:
+        yield
+    finally:
+        for handler in set(root.handlers) - set(before):
+            root.removeHandler(handler)
+
+
 class _Silence(logging.Filter):
     """Lets only errors pass."""
 

@@ -143,6 +143,8 @@ def _multi_worker(communication: str, timeout: float) -> tf.distribute.Strategy:
 def _parameter_server(timeout: float) -> tf.distribute.Strategy:
     import tensorflow as tf
 
+    from masslib._util.quiet import root_logger_kept
+
     found = cluster.from_environment()
     if not {"chief", "worker", "ps"} <= found.tasks.keys():
         raise ValueError(
@@ -156,7 +158,8 @@ def _parameter_server(timeout: float) -> tf.distribute.Strategy:
         logger.info("%s %d serves at %s", found.kind, found.index, found.address)
         server.join()
     rendezvous.await_servers(found, timeout)
-    return tf.distribute.ParameterServerStrategy(found.resolver())
+    with root_logger_kept():
+        return tf.distribute.ParameterServerStrategy(found.resolver())
 
 
 def _about_this_process() -> dict[str, str]:
