@@ -59,7 +59,10 @@ def _student():
 
 @pytest.mark.parametrize(
     "steps",
-    [[Prune(0.5, min_share=0), QuantizeAware()], [Distill(_student, alpha=0.5)]],
+    [
+        pytest.param([Prune(0.5, min_share=0), QuantizeAware()], marks=pytest.mark.exhaustive),
+        [Distill(_student, alpha=0.5)],
+    ],
     ids=["pruned and aware", "distilled"],
 )
 def test_rows_of_no_weight_do_not_count(steps):

@@ -142,7 +142,13 @@ def _agrees(model, x, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kinds", "x"), [(ON_WORDS, WORDS), (ON_PIXELS, PIXELS)], ids=["words", "pixels"])
+@pytest.mark.parametrize(
+    ("kinds", "x"),
+    [
+        pytest.param(ON_WORDS, WORDS, id="words"),
+        pytest.param(ON_PIXELS, PIXELS, id="pixels", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_diagnose_the_step_and_the_file_agree(kinds, x, tmp_path):
     """Several kinds as the branches of one model."""
     branches = [build for name, build in kinds.items() if name in TOGETHER]

@@ -99,7 +99,13 @@ def test_heads_without_a_say_go_unnoticed(attention, heads):
 )
 @pytest.mark.parametrize(
     "before",
-    [None, Prune(0.5, min_share=0), pytest.param(Cluster(8, min_share=0), marks=pytest.mark.exhaustive)],
+    [
+        None,
+        *(
+            pytest.param(step, marks=pytest.mark.exhaustive)
+            for step in (Prune(0.5, min_share=0), Cluster(8, min_share=0))
+        ),
+    ],
     ids=str,
 )
 def test_int8_files_of_sequences(build, rows, before, tmp_path):

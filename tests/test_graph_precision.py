@@ -61,7 +61,7 @@ def test_it_comes_back_in_its_own_precision(pair):
     "steps",
     [
         [PruneChannels(0.5, epochs=1), Prune(0.5, epochs=1), Cluster(8, min_share=0, epochs=1), Quantize("dynamic")],
-        [QuantizeAware(epochs=1)],
+        pytest.param([QuantizeAware(epochs=1)], marks=pytest.mark.exhaustive),
     ],
     ids=["rebuilt and trained by TFMOT", "trained for quantization"],
 )

@@ -24,15 +24,24 @@ RECIPES = _recipes()
 (SETUP,) = [code for _, code in BLOCKS[:1]]
 # Needs the model of the recipe before it
 SERVING = "For TensorFlow Serving"
+# Has 150 layers
+LARGE = "Pretrained networks"
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the calibration rows")  # random ones may look unnormalised
-@pytest.mark.parametrize("title", [title for title in RECIPES if title != SERVING])
+@pytest.mark.parametrize(
+    "title",
+    [
+        pytest.param(title, marks=pytest.mark.exhaustive) if title == LARGE else title
+        for title in RECIPES
+        if title != SERVING
+    ],
+)
 def test_a_recipe_runs(title, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("build").mkdir()
-    code = RECIPES[title] + (RECIPES[SERVING] if title == "Pretrained networks" else "")
+    code = RECIPES[title] + (RECIPES[SERVING] if title == LARGE else "")
     names = {}
     exec(compile(SETUP + code.replace("epochs=2)", "epochs=2, verbose=0)"), f"{PAGE.name}: {title}", "exec"), names)
     told = SHAPES.findall(code)

@@ -252,7 +252,7 @@ def test_operations_and_time_are_saved_by_other_recipes(digits, objective, colum
 
 @pytest.mark.slow
 def test_the_smallest_packed_file_is_searched_for(model, digits, tmp_path):
-    found = search(model, digits, 0.05, "packed", budget=5, folder=tmp_path / "kept", **QUICK)
+    found = search(model, digits, 0.05, "packed", budget=4, folder=tmp_path / "kept", **QUICK)
     table = found.table
     assert list(table.index[1:4]) == ["dynamic", "int8", "squeeze @ 50 %"]
     accepted = table[table["accepted"]]

@@ -549,13 +549,50 @@ def test_several_named_inputs_and_outputs_are_asked_by_name(packages, root, tmp_
         assert status == 200, body
         found = {entry["name"]: np.reshape(entry["data"], entry["shape"]) for entry in json.loads(body)["outputs"]}
         rows_ = [{name: array[k].tolist() for name, array in x.items()} for k in range(6)]
-        by_row = server.predict(rows_, "pair")
+        by_row, by_column = server.predict(rows_, "pair"), server.predict(x, "pair")
         for name, answer in expected.items():
+            np.testing.assert_allclose(by_column[name], answer, atol=1e-5)
             np.testing.assert_allclose(found[name], answer, atol=1e-5)
             np.testing.assert_allclose([row[name] for row in by_row], answer, atol=1e-5)
         wrong = json.dumps({"inputs": tensors[:1]}).encode()
         status, _, body = ask(server, "POST", "/v2/models/pair/infer", wrong)
         assert status == 400 and "expected" in json.loads(body)["error"]
+
+
+def test_an_encoder_and_a_decoder_write_through_the_service_what_they_write_in_keras(root):
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    letters = keras.Input((8,), dtype="int32", name="letters")
+    memory, known = layers.GRU(16, return_sequences=True, return_state=True)(layers.Embedding(9, 16)(letters))
+    given = {name: keras.Input(shape, name=name) for name, shape in (("memory", (8, 16)), ("state", (16,)))}
+    given["before"] = keras.Input((1,), dtype="int32", name="before")
+    sequence = {"return_sequences": True, "return_state": True}
+    heard, state = layers.GRU(16, **sequence)(layers.Embedding(9, 16)(given["before"]), initial_state=given["state"])
+    scores = layers.Dense(9)(heard + layers.Attention()([heard, given["memory"]]))
+    parts = {
+        "encode": keras.Model({"letters": letters}, {"memory": memory, "state": known}),
+        "decode": keras.Model(given, {"scores": scores, "state": state}),
+    }
+
+    def written(ask_one, words, steps=6):
+        known, said = ask_one("encode", {"letters": words}), np.zeros((len(words), 1), "int32")
+        while said.shape[1] <= steps:
+            answer = ask_one("decode", {**known, "before": said[:, -1:]})
+            known["state"] = answer["state"]
+            said = np.append(said, np.argmax(answer["scores"], axis=2).astype("int32"), axis=1)
+        return said
+
+    words = np.random.default_rng(0).integers(1, 9, (4, 8)).astype("int32")
+    in_keras = written(lambda name, x: parts[name].predict(x, verbose=0), words)
+    encoded = parts["encode"].predict({"letters": words}, verbose=0)
+    for name, x in (("encode", {"letters": words}), ("decode", {**encoded, "before": words[:, :1]})):
+        _package(parts[name], x, root / name / "1", batch_size=1)
+    with masslib.serve(root) as server:
+        by_service = written(lambda name, x: server.predict(x, name), words)
+    np.testing.assert_array_equal(by_service, in_keras)
+    assert len(np.unique(in_keras)) > 2
 
 
 @pytest.mark.slow
@@ -572,12 +609,12 @@ def test_packed_files_are_served(name, tmp_path):
         np.testing.assert_allclose(server.predict(x, NAME), expected, atol=1e-6)
 
 
-def _package(model, x, folder):
+def _package(model, x, folder, batch_size=None):
     """What `package` writes, for a model with several inputs."""
     from masslib.packaging import _golden, reference
 
     folder.mkdir(parents=True)
-    masslib.export.tflite(model, folder / "float32.tflite")
+    masslib.export.tflite(model, folder / "float32.tflite", batch_size=batch_size)
     with masslib.runtime.load(folder / "float32.tflite") as predictor:
         answers = predictor.predict(x)
     (folder / "MODEL_CARD.md").write_text("# pair\n")

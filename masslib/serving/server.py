@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -65,21 +66,24 @@ class Server:
         """Ask for the answers to rows of numbers, by TensorFlow Serving's REST.
 
         Args:
-            instances: Rows, as lists or arrays.
+            instances: Rows, as lists or arrays; of a model with several inputs a dict of them, one array
+                `(n, ...)` for each name.
             model: Its name.
             version: A version, else the one that answers at present.
             label: A label instead of it.
 
         Returns:
-            The `predictions`, a list.
+            The `predictions`, a list; after a dict the `outputs`, a list for each name, or the list of the only one.
 
         Raises:
             ValueError: If the service refuses; the message is its own.
         """
-        rows = instances.tolist() if hasattr(instances, "tolist") else instances
+        if isinstance(instances, Mapping):
+            asked, told = {"inputs": {name: _plain(column) for name, column in instances.items()}}, "outputs"
+        else:
+            asked, told = {"instances": _plain(instances)}, "predictions"
         which = f"/versions/{version}" if version is not None else f"/labels/{quote(label)}" if label else ""
-        body = json.dumps({"instances": rows}).encode()
-        return self._ask("POST", f"/v1/models/{quote(model)}{which}:predict", body)["predictions"]
+        return self._ask("POST", f"/v1/models/{quote(model)}{which}:predict", json.dumps(asked).encode())[told]
 
     def status(self) -> dict[str, Any]:
         """What the page shows: models, versions, labels, drift, and what was refused."""
@@ -150,6 +154,10 @@ class Server:
 
     def __repr__(self) -> str:
         return f"Server({self.url!r})"
+
+
+def _plain(rows: Any) -> Any:
+    return rows.tolist() if hasattr(rows, "tolist") else rows
 
 
 def _message(data: bytes) -> str:
