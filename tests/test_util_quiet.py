@@ -1,12 +1,13 @@
 """TensorFlow's logger is silent where it has to be, and afterwards as it was."""
 
+import importlib
 import logging
 import threading
 
 import pytest
 import tensorflow as tf
 
-from masslib._util.quiet import quiet_logger
+from masslib._util.quiet import quiet_logger, root_logger_kept
 
 
 @pytest.fixture
@@ -73,3 +74,24 @@ def test_a_level_that_is_set_inside_stays(heard):
         assert logger.level == logging.CRITICAL
     finally:
         logger.setLevel(before)
+
+
+def test_the_handler_of_absl_is_taken_away_and_others_stay():
+    absl_logging = importlib.import_module("absl.logging")  # comes with TensorFlow
+    root, own, theirs = logging.getLogger(), logging.NullHandler(), absl_logging.get_absl_handler()
+    there, before = theirs in root.handlers, [handler for handler in root.handlers if handler is not theirs]
+    root.removeHandler(theirs)
+    try:
+        with root_logger_kept():
+            absl_logging.use_absl_handler()
+            root.addHandler(own)
+            assert {theirs, own} <= set(root.handlers)
+        assert root.handlers == [*before, own]
+        root.addHandler(theirs)
+        with root_logger_kept():  # somebody else wanted it before
+            pass
+        assert theirs in root.handlers
+    finally:
+        root.removeHandler(own)
+        if not there:
+            root.removeHandler(theirs)

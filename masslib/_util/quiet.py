@@ -44,7 +44,8 @@ def root_logger_kept() -> Iterator[None]:
         yield
     finally:
         for handler in set(root.handlers) - set(before):
-            root.removeHandler(handler)
+            if type(handler).__module__.startswith("absl."):
+                root.removeHandler(handler)
 
 
 class _Silence(logging.Filter):
