@@ -85,8 +85,8 @@ def test_a_layer_keeps_its_activity_regularizer(step):
 
     def largest(strength):
         keras.utils.set_random_seed(0)
-        dense = layers.Dense(8, activity_regularizer=keras.regularizers.L2(strength), name="dense")
-        model = keras.Sequential([keras.Input((1,)), dense, layers.Dense(1)])
+        wide = layers.Dense(8, activity_regularizer=keras.regularizers.L2(strength), name="wide")
+        model = keras.Sequential([keras.Input((1,)), wide, layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.1), "mse")
         small = masslib.compress(model, step, (X["age"], Y["time"]), batch_size=8, verbose=False)
         kernels = [weight for weight in small.model.get_weights() if np.shape(weight) == (1, 8)]
