@@ -6,7 +6,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=420 --nbval-saniti
 PYTEST := $(PYTHON) -m pytest -q
 # Two at a time. The tests of one file stay together, for they share what they have trained; files begin in this order.
 BY_FILE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
-# What trains for one to four minutes and nothing builds on; CI checks its form alone.
+# What trains for one to five minutes and nothing builds on; CI checks its form alone.
 LONG := notebooks/15_text.ipynb notebooks/20_committees.ipynb $(patsubst %,notebooks/solutions/%_*.ipynb,00 04 05 08 09)
 QUICK := not slow and not exhaustive
 SLOW := slow and not exhaustive

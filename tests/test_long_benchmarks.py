@@ -22,6 +22,6 @@ def test_the_long_training_meets_its_target(data, command, tmp_path):
         pytest.skip(f"the data {data} are not at hand: see docs/datasets.md")
     script, *what = command.split()
     call = [sys.executable, ROOT / "benchmarks" / script, *what, "--folder", tmp_path]
-    ended = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
+    ended = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=7200)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr[-2000:]}"
     assert ": met" in ended.stdout
