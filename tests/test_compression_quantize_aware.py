@@ -157,7 +157,7 @@ def test_diagnose_the_step_and_the_file_agree(kinds, x, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", [1, 5])
+@pytest.mark.parametrize("columns", [1, pytest.param(5, marks=pytest.mark.exhaustive)])
 def test_what_is_concatenated_shares_one_range(columns, tmp_path):
     """Inputs, layers that stay in float, and quantized layers; TFMOT treats up to six together."""
     keras.utils.set_random_seed(0)
@@ -263,7 +263,7 @@ def test_layers_that_cannot_be_quantized_are_not_chosen():
     "later",
     [
         QuantizeAware(layers=["conv", "out"], max_steps=4),
-        Cluster({"out": 4}, max_steps=4),
+        pytest.param(Cluster({"out": 4}, max_steps=4), marks=pytest.mark.exhaustive),
         Prune({"out": 0.5}, max_steps=4),
     ],
 )

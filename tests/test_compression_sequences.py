@@ -51,7 +51,13 @@ def test_the_table_tells_what_is_inside_of_an_attention():
     assert "LayerNormalization" in table.loc["norm", "why_not"]
 
 
-@pytest.mark.parametrize("step", [Prune(0.5, min_share=0), Cluster(8, min_share=0)], ids=["prune", "cluster"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(Prune(0.5, min_share=0), id="prune"),
+        pytest.param(Cluster(8, min_share=0), id="cluster", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_kernels_inside_of_an_attention_are_treated(step):
     small = masslib.compress(_transformer(), step, (X, Y), verbose=False)
     kernels = [w for w in small.model.get_layer("attention").get_weights() if w.ndim == 3]

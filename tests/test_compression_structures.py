@@ -64,7 +64,9 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(it, marks=pytest.mark.exhaustive) if it in ("taylor", "cluster") else it for it in RECIPES]
+)
 def test_every_step_takes_structures(recipe, tmp_path):
     model = _model()
     small = masslib.compress(model, RECIPES[recipe], (X, Y), batch_size=48, verbose=False)

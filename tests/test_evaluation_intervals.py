@@ -63,7 +63,7 @@ def sample(rng, n, figure):
 @pytest.mark.parametrize("n", [60, pytest.param(900, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize(
     "figure",
-    ["mae", "macro_f1", "auc", *(pytest.param(it, marks=pytest.mark.exhaustive) for it in ("rmse", "r2", "mean_iou"))],
+    ["mae", "auc", *(pytest.param(it, marks=pytest.mark.exhaustive) for it in ("macro_f1", "rmse", "r2", "mean_iou"))],
 )
 def test_the_jackknife_covers_the_truth(figure, n):
     rng = np.random.default_rng(1)

@@ -186,7 +186,7 @@ def test_errors_say_what_is_wrong(outputs, y, options, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["dict", "list"])
+@pytest.mark.parametrize("form", ["dict", pytest.param("list", marks=pytest.mark.exhaustive)])
 def test_files_of_several_outputs_are_judged_as_their_model(tmp_path, form):
     """The names of the outputs are those of the model, whatever their order in the file."""
     entry = {"b": keras.Input((3,), name="b"), "a": keras.Input((2,), name="a")}

@@ -51,7 +51,11 @@ def small(model, splits, recipe):
 
 @pytest.mark.parametrize(
     "recipe",
-    ["float32", "int8", *(pytest.param(name, marks=pytest.mark.slow) for name in (*PRECISIONS[1:3], *RECIPES))],
+    [
+        *("float32", "int8"),
+        pytest.param("all", marks=pytest.mark.slow),
+        *(pytest.param(it, marks=pytest.mark.exhaustive) for it in (*PRECISIONS[1:3], *RECIPES) if it != "all"),
+    ],
 )
 def test_every_bit_comes_back_and_the_file_is_smaller_than_that_of_xz(model, splits, tmp_path, recipe):
     about = {"labels": LABELS, "description": "reads digits"}

@@ -183,7 +183,9 @@ def test_what_does_not_fit_is_told_by_name(recommender, rows, tmp_path):
     compared(predictor.predict(rows), recommender.predict(rows, verbose=0))
 
 
-@pytest.mark.parametrize("precision", ["int8", "dynamic", "float16"])
+@pytest.mark.parametrize(
+    "precision", ["int8", *(pytest.param(it, marks=pytest.mark.exhaustive) for it in ("dynamic", "float16"))]
+)
 def test_quantized_files_are_calibrated_on_every_input(precision, recommender, rows, tmp_path):
     outputs = {"score": recommender.output["score"], "pair": recommender.output["more"][0]}
     model = keras.Model(recommender.input, outputs)

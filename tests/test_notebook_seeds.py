@@ -8,7 +8,7 @@ import pytest
 from notebook_execution import ROOT, execute
 from notebook_needs import missing
 
-CHAPTERS = ("16_speech", "17_encoder_decoder", "18_language_model", "19_sparse")
+CHAPTERS = ("15_text", "16_speech", "17_encoder_decoder", "18_language_model", "19_sparse")
 SEEDED = re.compile(r"set_random_seed\(0\)")
 
 

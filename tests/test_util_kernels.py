@@ -34,14 +34,14 @@ def _errors(code: str, choice: str | None = None) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("choice", "on"), [(None, True), ("0", False)])
+@pytest.mark.parametrize(("choice", "on"), [(None, True), pytest.param("0", False, marks=pytest.mark.exhaustive)])
 def test_tensorflow_gets_its_faster_kernels_unless_told_otherwise(choice, on):
     log = _errors("import masslib, tensorflow", choice)
     assert (_ON in log) == on, log
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", [None, "0"])
+@pytest.mark.parametrize("choice", [None, pytest.param("0", marks=pytest.mark.exhaustive)])
 def test_fit_says_once_that_masslib_came_too_late_where_it_matters(choice):
     log = _errors("import tensorflow, masslib, numpy" + _FIT, choice)
     matters = choice is None and _ON not in log and bool(kernels._processor_flags())

@@ -21,7 +21,7 @@ from masslib.runtime.packed.codings import (
     parts_of,
 )
 from masslib.runtime.packed.fields import Fields
-from masslib.runtime.packed.matrices import SPAN, best_settings, fits
+from masslib.runtime.packed.matrices import SPAN, Settings, best_settings, fits
 
 # The least value that is not zero may be a multiple of the step.
 _MULTIPLES = 8
@@ -50,23 +50,24 @@ def _bits(coding: Coding, values: np.ndarray) -> float:
 
 
 def _candidates(values: np.ndarray, lags: list[int]) -> Iterator[Coding]:
+    known: dict[bytes, Settings] = {}  # most of them have the same zeros
     whole = values.dtype.kind in "iu"
     if not whole or values.dtype.itemsize > 1:
         yield Planes()
     if not whole and (not np.isfinite(values).all() or np.signbit(values[values == 0]).any()):
         return  # searching and multiplying would lose them
     if whole and fits(values.astype(np.int64)):
-        yield Whole(best_settings(values.astype(np.int64), lags))
+        yield Whole(best_settings(values.astype(np.int64), lags, known))
     table = np.unique(values)
     if not whole and (step := _step(table)) is not None:
-        yield Grid(best_settings(multiples(values, step), lags), step)
+        yield Grid(best_settings(multiples(values, step), lags, known), step)
     elif not whole and 1 < len(values) <= _MOST_ROWS and (steps := _row_steps(values)) is not None:
-        yield RowGrids(best_settings(multiples(values, steps[:, None]), lags), steps)
+        yield RowGrids(best_settings(multiples(values, steps[:, None]), lags, known), steps)
     span = int(table[-1]) - int(table[0]) + 1 if whole else np.inf
     if len(table) > min(MOST_LEVELS, 0.75 * span):
         return
     middle = int(np.abs(table.astype("float64")).argmin())
-    yield Table(best_settings(np.searchsorted(table, values) - middle, lags), table)
+    yield Table(best_settings(np.searchsorted(table, values) - middle, lags, known), table)
     if 1 < len(values) <= _MOST_ROWS:
         has = parts_of(values, table)
         if has.sum(axis=1).mean() < min(_ROW_LEVELS, 0.75 * len(table)):
@@ -74,7 +75,7 @@ def _candidates(values: np.ndarray, lags: list[int]) -> Iterator[Coding]:
             nearest = np.where(has, np.abs(table.astype("float64")), np.inf).argmin(axis=1)
             levels = np.take_along_axis(ranks, np.searchsorted(table, values), axis=1)
             levels -= ranks[np.arange(len(values)), nearest][:, None]
-            yield RowTables(best_settings(levels, lags), table)
+            yield RowTables(best_settings(levels, lags, known), table)
 
 
 def _row_steps(values: np.ndarray) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Iterable
@@ -96,24 +97,27 @@ def fits(matrix: np.ndarray) -> bool:
     return int(matrix.max()) - int(matrix.min()) < SPAN and max(abs(int(matrix.min())), abs(int(matrix.max()))) < 2**31
 
 
-def best_settings(matrix: np.ndarray, lags: Iterable[int]) -> Settings:
+def best_settings(matrix: np.ndarray, lags: Iterable[int], known: dict[bytes, Settings]) -> Settings:
     """The settings that take fewest bits of those that are tried.
 
     Args:
         matrix: What is to be coded.
         lags: Distances between rows, or columns, that may have something to do with each other.
+        known: Settings for zeros that were tried already, with the same lags, by the SHA-256 of the zeros; gets new ones.
     """
     mean = float(np.abs(matrix[matrix != 0]).mean()) if matrix.any() else 1.0
     how = Settings(int(matrix.min()), int(matrix.max()), _scale_of(mean), 0)
     apart = float(np.mean(matrix == 0)) > _ZEROS_APART and min(matrix.shape) <= MOST_ROWS
     if apart:
-        how = _best_zero_map(replace(how, flags=_APART), matrix, lags)
+        nonzero = (matrix != 0).astype(np.uint8)
+        key = hashlib.sha256(nonzero).digest()
+        if key not in known:
+            known[key] = _best_zero_map(replace(how, flags=_APART), nonzero, lags)
+        how = replace(how, flags=known[key].flags, lag=known[key].lag)
     return _best_numbers(how, matrix)
 
 
-def _best_zero_map(how: Settings, matrix: np.ndarray, lags: Iterable[int]) -> Settings:
-    nonzero = (matrix != 0).astype(np.uint8)
-
+def _best_zero_map(how: Settings, nonzero: np.ndarray, lags: Iterable[int]) -> Settings:
     def bits(settings: Settings) -> float:
         turned = nonzero.T if settings.flags & _TRANSPOSED else nonzero
         cost = Cost()
@@ -121,14 +125,14 @@ def _best_zero_map(how: Settings, matrix: np.ndarray, lags: Iterable[int]) -> Se
         return cost.bits_spent + _BITS_PER_ROW * len(turned)
 
     # The longer rows are quicker; of a large matrix no others are tried.
-    turns = [side for side in (0, _TRANSPOSED) if matrix.shape[0 if side == 0 else 1] <= MOST_ROWS]
-    if matrix.size > _LARGE:
-        turns = [0 if matrix.shape[0] <= matrix.shape[1] else _TRANSPOSED]
+    turns = [side for side in (0, _TRANSPOSED) if nonzero.shape[0 if side == 0 else 1] <= MOST_ROWS]
+    if nonzero.size > _LARGE:
+        turns = [0 if nonzero.shape[0] <= nonzero.shape[1] else _TRANSPOSED]
     trials = [replace(how, flags=_APART | turn | by) for turn, by in itertools.product(turns, (0, _BY_ROW))]
     costs = {trial: bits(trial) for trial in trials}
     best = min(costs, key=costs.__getitem__)
-    rows = matrix.shape[1 if best.flags & _TRANSPOSED else 0]
-    if matrix.size <= _LARGE:
+    rows = nonzero.shape[1 if best.flags & _TRANSPOSED else 0]
+    if nonzero.size <= _LARGE:
         others = {replace(best, lag=lag) for lag in lags if 1 < lag < rows}
         costs |= {trial: bits(trial) for trial in sorted(others, key=lambda trial: trial.lag)}
     return min(costs, key=costs.__getitem__)
