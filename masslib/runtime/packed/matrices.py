@@ -103,7 +103,7 @@ def best_settings(matrix: np.ndarray, lags: Iterable[int], known: dict[bytes, Se
     Args:
         matrix: What is to be coded.
         lags: Distances between rows, or columns, that may have something to do with each other.
-        known: Settings for zeros that were tried already, with the same lags, by the SHA-256 of the zeros; gets new ones.
+        known: Settings for zeros that were tried already, with these lags, by the SHA-256 of the zeros; gets new ones.
     """
     mean = float(np.abs(matrix[matrix != 0]).mean()) if matrix.any() else 1.0
     how = Settings(int(matrix.min()), int(matrix.max()), _scale_of(mean), 0)
