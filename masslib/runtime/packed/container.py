@@ -31,7 +31,7 @@ _LZMA = tuple(
     [{"id": lzma.FILTER_LZMA1, "dict_size": 2**23, "lc": lc, "lp": lp, "pb": pb, "nice_len": 273, "depth": 1000}]
     for lc, lp, pb in ((3, 0, 2), (3, 0, 0), (0, 2, 2), (1, 2, 2), (0, 0, 0))
 )
-# The ways of LZMA differed by less than this factor on 60 files.
+# The results of the ways of LZMA differed by less than this factor on 60 TFLite files.
 _NEARLY = 1.1
 
 
@@ -50,7 +50,7 @@ def pack(content: bytes) -> bytes:
 
 
 def _packed(content: bytes, where: Sequence[Region], most: float = math.inf) -> bytes:
-    """A packed file; carelessly made where it would take far more than `most` bytes."""
+    """A packed file; where the first way of LZMA takes far more than `most` bytes, the others are not tried."""
     blank, seal = _without_seal(content)
     values = [np.frombuffer(blank, it.dtype, it.shape[0] * it.shape[1], it.start).reshape(it.shape) for it in where]
     follow = products(values)
