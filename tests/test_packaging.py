@@ -247,6 +247,19 @@ def test_a_compressed_model_keeps_its_recipe(model, splits, tmp_path):
         masslib.package(small, tmp_path / "other", splits, formats=["tflite", "keras"])
 
 
+def test_a_sparse_file_is_the_same_network_without_its_zeros(tmp_path):
+    splits = masslib.data.load("digits")
+    model = models.mlp(splits.input_shape, splits.num_classes)
+    for weight in model.weights:
+        if len(weight.shape) == 2:
+            weight.assign(np.where(np.random.default_rng(0).random(weight.shape) < 0.95, 0, weight.numpy()))
+    folder = masslib.package(model, tmp_path / "it", splits, formats=["tflite", "tflite-sparse"], verbose=False)
+    dense, sparse = folder / "float32.tflite", folder / "sparse.tflite"
+    assert sparse.stat().st_size < dense.stat().st_size / 3
+    rows = masslib.packaging.golden(folder)
+    np.testing.assert_allclose(rows.outputs["tflite-sparse"], rows.outputs["tflite"], atol=1e-5)
+
+
 def test_wrong_wishes_leave_nothing_behind(model, splits, tmp_path):
     for formats in ([], "tflite", ["tflite", "coreml"]):
         with pytest.raises(ValueError, match="expected a list of some of keras, saved_model, tflite"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from masslib._util.structures import flat
 from masslib.compression import Quantize, compress
 from masslib.ensemble import Ensemble
 from masslib.evaluation import evaluate
-from masslib.evaluation.tasks import compiled_task
+from masslib.evaluation.tasks import compiled_options
 from masslib.export import endpoints, preflight, texts
 from masslib.export._onnx import onnx
 from masslib.export._openvino import openvino
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
 
     from masslib.data import Splits
 
+_sparse = functools.partial(tflite, sparse=True)
+
 # Name -> the precision that it asks for, how it is written, and its file.
 _FORMATS: dict[str, tuple[str, Callable | None, str]] = {
     "keras": ("float32", None, "model.keras"),
     "saved_model": ("float32", saved_model, "saved_model"),
     "tflite": ("float32", tflite, "float32.tflite"),
+    "tflite-sparse": ("float32", _sparse, "sparse.tflite"),
     "tflite-float16": ("float16", tflite, "float16.tflite"),
     "tflite-dynamic": ("dynamic", tflite, "dynamic.tflite"),
     "tflite-int8": ("int8", tflite, "int8.tflite"),
@@ -55,7 +59,7 @@ _GOLDEN, _EXAMPLES, _REFERENCE = 16, 64, 2048
 
 
 def package(
-    model: keras.Model | Exportable | Ensemble,
+    model: keras.Model | Exportable | Ensemble | Mapping[str, Any],
     path: str | os.PathLike[str],
     splits: Splits,
     *,
@@ -81,14 +85,18 @@ def package(
         model: A trained Keras 3 model, with any inputs and outputs, or a `Compressed` one, which becomes a TFLite file
             in its own precision, or an `Ensemble`. Of its members networks become TFLite files, estimators of
             scikit-learn, LightGBM and XGBoost ONNX files (the extra `estimators`), and files are copied;
-            `model.ensemble` says how they answer together.
+            `model.ensemble` says how they answer together. A dict of several models, such as
+            `{"translate": whole, "encode": encoder, "decode": decoder}`, becomes as many signatures of each file, as
+            for `masslib.export.tflite`; the first is the default one, which is judged, and the service knows all.
         path: The folder to make; one that `package` made is replaced once the new one is whole.
         splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
-        formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-float16"`, `"tflite-dynamic"`,
-            `"tflite-int8"`, `"packed"`, `"packed-dynamic"`, `"packed-int8"`, and with the extras `"onnx"`,
-            `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default `keras`, `saved_model`, `tflite` and
-            `tflite-dynamic`; of a `Compressed` model `tflite`, beside which `packed` is possible; of an ensemble
-            `"ensemble"`, beside which `tflite` and `packed` are, if all of its members are Keras networks.
+        formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-sparse"` (zeros are left out),
+            `"tflite-float16"`, `"tflite-dynamic"`, `"tflite-int8"`, `"packed"`, `"packed-dynamic"`, `"packed-int8"`,
+            and with the extras `"onnx"`, `"onnx-int8"`, `"openvino"`, `"openvino-int8"`. By default `keras`,
+            `saved_model`, `tflite` and `tflite-dynamic`; of a `Compressed` model `tflite`, beside which `packed` and,
+            of floats, `tflite-sparse` are possible; of several signatures likewise, in the precision that they have;
+            of an ensemble `"ensemble"`, beside which `tflite` and `packed` are, if all of its members are Keras
+            networks.
         description: What the model is for, for the card and the files.
         limitations: What it must not be used for, for the card.
         training: What the training was, such as `{"epochs": 3, "batch_size": 128}`; optimizer and loss are told anyway
@@ -112,7 +120,7 @@ def package(
         The path of the folder.
 
     Raises:
-        TypeError: If `model` is not a Keras model.
+        TypeError: If `model` is not a Keras model, nor the first of a dict.
         masslib.packaging.Refused: A ValueError: a file is worse than that of the version that it `replaces`.
         ValueError: If a format is unknown or does not go with the model; the folder holds files of others; or a file
             answers differently from the model. Nothing is left behind, whatever is raised.
@@ -130,21 +138,26 @@ def package(
         >>> masslib.verify(folder)["answers"].tolist()
         ['as when it was packaged']
     """
-    together = isinstance(model, Ensemble)
-    network = model if together else preflight.unpacked(model)[0]
-    compressed = network is not model
-    formats = _checked(formats, "an Ensemble" if together else "a Compressed model" if compressed else None)
-    told = _ensemble.described(model, splits) if together else _described(model, network, splits)
-    labels = _labels(told, splits)
+    parts = endpoints.parts(model)
+    first = next(iter(parts.values()))
+    together, several = isinstance(model, Ensemble), isinstance(model, Mapping)
+    network = first if together else preflight.unpacked(first)[0]
+    compressed = "a Compressed model" if network is not first else None
+    formats = _checked(formats, "an Ensemble" if together else "several signatures" if several else compressed)
+    told = _ensemble.described(model, splits) if together else _described(first, network, splits)
+    if several:
+        told["signatures"] = list(parts)
+    # In a file of several signatures nothing says whose classes they are.
+    labels = None if several else _labels(told, splits)
     if vectorizer is not None:
         _check_texts(vectorizer, network, labels, splits)
     path = Path(path)
     with replacing(path) as folder:
         folder.mkdir()
         scale = preprocessing.known_scale(splits.train.rows) if scale is None else scale
-        files = _write(model, network, splits, formats, folder, labels, description, scale, vectorizer, seed, verbose)
+        files = _write(model, splits, formats, folder, labels, description, scale, vectorizer, seed, verbose)
         gate = replaces if isinstance(replaces, Replaces) or replaces is None else Replaces(replaces)
-        passed = gate and gate.check(files, splits.test, compiled_task(network))
+        passed = gate and gate.check(files, splits.test, compiled_options(network))
         golden = splits.test[:_GOLDEN][0] if examples is None else examples
         measured, answers = _measure(files, network, splits, golden, verbose)
         facts = {
@@ -192,8 +205,9 @@ def _check_texts(vectorizer: Any, network: Any, labels: list[str] | None, splits
 
 def _checked(formats: Sequence[str] | None, special: str | None) -> list[str]:
     """The formats; of what is no plain network, such as a Compressed model, only some are possible."""
-    own = {"an Ensemble": ["ensemble", "tflite", "packed"], "a Compressed model": ["tflite", "packed"]}
-    possible = [name for name in _FORMATS if name != "ensemble"] if special is None else own[special]
+    own = {"an Ensemble": ["ensemble", "tflite", "packed"]}
+    every = [name for name in _FORMATS if name != "ensemble"]
+    possible = every if special is None else own.get(special, ["tflite", "tflite-sparse", "packed"])
     if formats is None:
         formats = ["keras", "saved_model", "tflite", "tflite-dynamic"] if special is None else possible[:1]
     unknown = [name for name in formats if name not in _FORMATS]
@@ -212,7 +226,6 @@ def _checked(formats: Sequence[str] | None, special: str | None) -> list[str]:
 
 def _write(
     model: Any,
-    network: Any,
     splits: Splits,
     formats: list[str],
     folder: Path,
@@ -224,9 +237,14 @@ def _write(
     verbose: bool,
 ) -> dict[str, Path]:
     files = {}
+    several = isinstance(model, Mapping)
+    own, examples = model, splits.test[:_EXAMPLES][0]
+    if several:
+        (first, own), *_ = model.items()
+        examples = {first: examples}
     for name in bar(formats, title="export", unit="file", visible=verbose):
         precision, write, file = _FORMATS[name]
-        files[name] = folder / (file if network is model else file.replace("float32", model.precision))
+        files[name] = folder / file.replace("float32", preflight.unpacked(own)[1])
         if write is None:
             model.save(files[name])
             continue
@@ -236,9 +254,9 @@ def _write(
         about: dict[str, Any] = {"description": description or None}
         if write is saved_model:
             about = {"scale": scale, "vectorizer": vectorizer}
-        if write in (tflite, packed):
+        if write in (tflite, _sparse, packed):
             about["batch_size"] = "auto"
-        write(small, files[name], labels=labels, example_inputs=splits.test[:_EXAMPLES][0], **about)
+        write(small, files[name], labels=labels, example_inputs=examples, **about)
     return files
 
 
@@ -247,10 +265,10 @@ def _measure(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What is told of each file, and its answers to the golden rows."""
     timed = measure.latencies(files, max_seconds=1.0, example_inputs=splits.test[:1][0])
-    task, measured, answers = compiled_task(network), {}, {}
+    told, measured, answers = compiled_options(network), {}, {}
     for name, path in bar(files.items(), title="evaluate", unit="file", visible=verbose):
         with runtime.load(path) as predictor:
-            result = evaluate(predictor, splits.test, task=task)
+            result = evaluate(predictor, splits.test, **told)
             answers[name], batch = predictor.predict(golden), predictor.batch
         size = measure.file_size(path)
         measured[name] = {

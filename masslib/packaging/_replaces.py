@@ -56,13 +56,13 @@ class Replaces:
         if self.margin is not None and not (math.isfinite(self.margin) and self.margin >= 0):
             raise ValueError(f"margin={self.margin!r}: expected None or a loss of at least 0")
 
-    def check(self, files: Mapping[str, Path], test: Any, task: str | Mapping[str, str]) -> dict[str, Any]:
+    def check(self, files: Mapping[str, Path], test: Any, told: Mapping[str, Any]) -> dict[str, Any]:
         """Compare new files with the old ones.
 
         Args:
             files: Format -> new file.
             test: The test split.
-            task: As `evaluate` takes it.
+            told: `task`, and `ignore_class` if there is one, as `evaluate` takes them.
 
         Returns:
             What the manifest says of it: the old package, and for each file and data set the gain and its interval.
@@ -79,7 +79,7 @@ class Replaces:
         for name, path in files.items():
             kind = name if name in old else next(iter(old))
             for where, data in rows.items():
-                figure, gain, low, high = self._gain(path, old[kind], data, task, where)
+                figure, gain, low, high = self._gain(path, old[kind], data, told, where)
                 gains.append(
                     {
                         "file": name,
@@ -104,12 +104,14 @@ class Replaces:
         digest = manifest.checksum(before / "manifest.json")
         return {"name": facts["name"], "manifest_sha256": digest, "margin": self.margin, "gains": gains}
 
-    def _gain(self, new: Path, old: Path, data: Any, task: Any, where: str) -> tuple[str, float, float, float]:
+    def _gain(
+        self, new: Path, old: Path, data: Any, told: Mapping[str, Any], where: str
+    ) -> tuple[str, float, float, float]:
         """Name of the figure, how much better the new file is by it, and the interval of that."""
         found = []
         for path in (new, old):
             with runtime.load(path) as predictor:
-                found.append(evaluate(predictor, data, task=task))
+                found.append(evaluate(predictor, data, **told))
         if not all(isinstance(it, Evaluation) for it in found):
             raise ValueError("replaces= judges models with one output; compare the outputs of this one by themselves")
         figure = self.figure or FIGURES[found[0].task][0]

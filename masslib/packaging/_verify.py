@@ -43,7 +43,6 @@ def verify(path: str | os.PathLike[str]) -> pd.DataFrame:
     ]
     if strange:
         raise ValueError(f"{folder} holds files that its manifest does not name: {', '.join(strange)}; remove them")
-    models = facts["models"]
     models, rows = facts["models"], golden(folder)
     answers = [_answer(folder / entry["file"], name, rows) for name, entry in models.items()]
     return pd.DataFrame({"file": [entry["file"] for entry in models.values()], "answers": answers}, index=list(models))

@@ -17,6 +17,7 @@ def text(facts: Mapping[str, Any]) -> str:
             f"`{model['name']}`: {_shape(model['input_shape'])} -> {_shape(model['output_shape'])}, "
             f"{model['weights']:,} weights."
             + _members(model)
+            + _signatures(model)
             + (f" Compressed by {', '.join(f'`{step}`' for step in model['recipe'])}." if model["recipe"] else ""),
             _list(facts["training"]),
         ],
@@ -47,6 +48,13 @@ def _members(model: Mapping[str, Any]) -> str:
     """Who answers in an ensemble."""
     listed = ", ".join(f"{name} (`{kind}`)" for name, kind in model.get("members", {}).items())
     return f" The weights are those of its networks. A {model['how']} of {listed}." if listed else ""
+
+
+def _signatures(model: Mapping[str, Any]) -> str:
+    """What a file answers beside its default signature."""
+    default, *others = model.get("signatures", [None])
+    listed = ", ".join(f"`{name}`" for name in others)
+    return f" Beside `{default}`, which is judged here, each file has the signatures {listed}." if others else ""
 
 
 def _usage(file: str, shape: Any) -> str:

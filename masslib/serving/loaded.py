@@ -57,11 +57,14 @@ class Tensor:
 
 @dataclass
 class Loaded:
-    """What answers for one version.
+    """What answers for one version: the default signature of its file, or another one.
 
     Attributes:
         name: Of the model.
         version: Its number.
+        signature: Of the file.
+        default: Whether it is the default one.
+        others: The other signatures of the file that take and answer rows of numbers; of the default one only.
         file: Which file of the package runs, such as `"tflite"`.
         sha256: Of the manifest.
         inputs: What it takes.
@@ -79,6 +82,9 @@ class Loaded:
 
     name: str
     version: int
+    signature: str
+    default: bool
+    others: tuple[Loaded, ...]
     file: str
     sha256: str
     inputs: tuple[Tensor, ...]
@@ -149,7 +155,8 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
         raise ValueError("the inputs of the model do not all have their rows first, so requests cannot share a call")
     inputs, outputs = _tensors(first.inputs, "takes"), _tensors(first.outputs, "answers")
     example = _by_name(inputs, rows.inputs)
-    predictors, seconds = _sizes_that_pay(path, first, example, threads, max_batch, path.stat().st_size)
+    plan = _Plan(path, threads, max_batch)
+    predictors, seconds = plan.sizes_that_pay(first, example)
     told = facts.get("preprocessing")
     decoder = replace(preprocessing.decoder(told), max_pixels=SMALL_PIXELS) if told else None
     if decoder is not None and (*decoder.image_size, decoder.channels) != inputs[0].shape:
@@ -159,6 +166,9 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
     loaded = Loaded(
         name=name,
         version=version,
+        signature=first.signature,
+        default=True,
+        others=(),
         file=file,
         sha256=sha256,
         inputs=inputs,
@@ -176,7 +186,38 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
     )
     for picture in pictures:  # Pillow loads its decoders when they are first used
         loaded.photo(picture, _EXAMPLE_PIXELS)
-    return loaded
+    others = [_other(loaded, plan, signature) for signature in first.signatures if signature != first.signature]
+    return replace(loaded, others=tuple(filter(None, others)))
+
+
+def _other(loaded: Loaded, plan: _Plan, signature: str) -> Loaded | None:
+    """A signature beside the default one; None if it takes or answers something else than rows of numbers.
+
+    Its predictors are its own, because signatures of one interpreter cannot run at the same time.
+    """
+    first = plan.open(signature)
+    try:
+        inputs, outputs = _tensors(first.inputs, "takes"), _tensors(first.outputs, "answers")
+    except ValueError:
+        return None
+    if not first.by_rows:
+        return None
+    example = {it.name: np.zeros((1, *(size or 1 for size in it.shape)), it.dtype) for it in inputs}
+    predictors, seconds = plan.sizes_that_pay(first, example)
+    return replace(
+        loaded,
+        signature=signature,
+        default=False,
+        inputs=inputs,
+        outputs=outputs,
+        labels=None,
+        decoder=None,
+        sizes=tuple(predictors),
+        seconds=seconds,
+        bins=None,
+        examples=[],
+        _predictors=predictors,
+    )
 
 
 def _tensors(tensors: Mapping[str, Any], what: str) -> tuple[Tensor, ...]:
@@ -194,30 +235,38 @@ def _by_name(tensors: tuple[Tensor, ...], structure: Any) -> dict[str, np.ndarra
     return dict(zip(names, map(np.asarray, flat(structure)), strict=True))
 
 
-def _sizes_that_pay(
-    path: Path,
-    first: runtime.Predictor,
-    example: dict[str, np.ndarray],
-    threads: int,
-    largest: int,
-    size_of_file: int,
-) -> tuple[dict[int, runtime.Predictor], float]:
-    """A predictor for every number of rows whose time per row is less than that of fewer; each keeps its shape."""
-    if first.batch:
-        return {first.batch: first}, _seconds(first, example, first.batch)
-    seconds = _seconds(first, example, 1)
-    found, per_row = {1: first}, seconds
-    candidates = [size for size in _SIZES[1:] if size <= largest]
-    if size_of_file > _LARGE:
-        candidates = [size for size in candidates if size == 8]
-    if seconds > _SLOW_SECONDS:
-        candidates = []
-    for size in candidates:
-        predictor = runtime.load(path, threads=threads)
-        taken = _seconds(predictor, example, size)
-        if taken / size <= _PAYS * per_row:
-            found[size], seconds, per_row = predictor, taken, taken / size
-    return found, seconds
+@dataclass(frozen=True)
+class _Plan:
+    """How predictors of a file are made, and how many rows they get at most."""
+
+    path: Path
+    threads: int
+    largest: int
+
+    def open(self, signature: str) -> runtime.Predictor:
+        return runtime.load(self.path, threads=self.threads).signatures[signature]
+
+    def sizes_that_pay(
+        self, first: runtime.Predictor, example: dict[str, np.ndarray]
+    ) -> tuple[dict[int, runtime.Predictor], float]:
+        """A predictor for every number of rows whose time per row is less than that of fewer; each keeps its shape."""
+        if first.batch:
+            return {first.batch: first}, _seconds(first, example, first.batch)
+        seconds = _seconds(first, example, 1)
+        found, per_row = {1: first}, seconds
+        candidates = [size for size in _SIZES[1:] if size <= self.largest]
+        if self.path.stat().st_size > _LARGE:
+            candidates = [size for size in candidates if size == 8]
+        if seconds > _SLOW_SECONDS:
+            candidates = []
+        for size in candidates:
+            predictor = self.open(first.signature)
+            taken = _seconds(predictor, example, size)
+            if taken / size <= _PAYS * per_row:
+                found[size], seconds, per_row = predictor, taken, taken / size
+            elif taken > _SLOW_SECONDS:
+                break
+        return found, seconds
 
 
 def _seconds(predictor: runtime.Predictor, example: dict[str, np.ndarray], rows: int) -> float:

@@ -118,7 +118,7 @@ def _schemas() -> dict[str, Any]:
                 "id": text,
                 "inputs": {"type": "array", "minItems": 1, "items": tensor},
                 "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
-                "parameters": {"type": "object"},
+                "parameters": {"type": "object", "properties": {"signature": text, "timeout": whole}},
             },
         },
         "Predict": {"type": "object", "properties": {"signature_name": text, "instances": rows, "inputs": {}}},

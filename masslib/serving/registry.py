@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from masslib._util.messages import first_line
+from masslib.runtime.signature import DEFAULT
 from masslib.serving import logs
 from masslib.serving.batching import Arrays, Batcher
 from masslib.serving.drift import Drift
@@ -22,12 +23,39 @@ from masslib.serving.settings import Settings
 
 @dataclass
 class Version:
-    """A loaded version with what feeds and watches it."""
+    """A loaded version with what feeds and watches it.
+
+    Attributes:
+        loaded: The default signature of its file.
+        batcher: Gathers what it is to answer.
+        metrics: Of all signatures.
+        drift: Watches the default one, or None.
+        others: Name -> signature beside the default one, fed by itself.
+    """
 
     loaded: Loaded
     batcher: Batcher
     metrics: Metrics
     drift: Drift | None
+    others: dict[str, Version] = field(default_factory=dict)
+
+    @property
+    def signatures(self) -> dict[str, Version]:
+        """All signatures, the default one first. (Kept, it would hold itself, and its memory when it is let go.)"""
+        return {self.loaded.signature: self, **self.others}
+
+    def signature(self, name: Any) -> Version:
+        """The signature that answers; without a name, or with that of TensorFlow Serving, the default one.
+
+        Raises:
+            HTTPError: 400 if there is none.
+        """
+        if name in (None, "", DEFAULT):
+            return self
+        signatures = self.signatures
+        if not isinstance(name, str) or name not in signatures:
+            raise HTTPError(400, f"there is no signature {str(name)[:64]!r}; there are {', '.join(signatures)}")
+        return signatures[name]
 
 
 @dataclass
@@ -147,18 +175,16 @@ class Registry:
         loaded = await loop.run_in_executor(self._thread, work)
         metrics = Metrics(name, number, loaded.labels)
         drift = Drift(self._drift_folder, loaded, settings.drift_window) if loaded.bins is not None else None
-        version = Version(
-            loaded,
-            Batcher(
-                loaded.run, loaded.sizes, loaded.seconds,
-                queue=settings.queue, max_wait=settings.max_wait, done=_watcher(metrics, drift),
-            ),
-            metrics,
-            drift,
-        )  # fmt: skip
+
+        def fed(loaded: Loaded, drift: Drift | None) -> Version:
+            limits = {"queue": settings.queue, "max_wait": settings.max_wait, "done": _watcher(metrics, drift)}
+            return Version(loaded, Batcher(loaded.run, loaded.sizes, loaded.seconds, **limits), metrics, drift)
+
+        version = fed(loaded, drift)
+        version.others = {it.signature: fed(it, None) for it in loaded.others}
         logs.event(
             "loaded", model=name, version=number, file=loaded.file, batches=list(loaded.sizes),
-            ms=round(loaded.seconds * 1000, 3), inline=version.batcher.inline,
+            ms=round(loaded.seconds * 1000, 3), inline=version.batcher.inline, signatures=list(version.signatures),
         )  # fmt: skip
         return version
 

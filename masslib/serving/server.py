@@ -62,7 +62,15 @@ class Server:
         data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
         return self._ask("POST", f"/classify?{urlencode(options)}", data, "application/octet-stream")
 
-    def predict(self, instances: Any, model: str, *, version: int | None = None, label: str | None = None) -> Any:
+    def predict(
+        self,
+        instances: Any,
+        model: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        signature: str | None = None,
+    ) -> Any:
         """Ask for the answers to rows of numbers, by TensorFlow Serving's REST.
 
         Args:
@@ -71,6 +79,7 @@ class Server:
             model: Its name.
             version: A version, else the one that answers at present.
             label: A label instead of it.
+            signature: Which of several signatures of the file, else the default one.
 
         Returns:
             The `predictions`, a list; after a dict the `outputs`, a list for each name, or the list of the only one.
@@ -78,10 +87,11 @@ class Server:
         Raises:
             ValueError: If the service refuses; the message is its own.
         """
+        asked: dict[str, Any] = {} if signature is None else {"signature_name": signature}
         if isinstance(instances, Mapping):
-            asked, told = {"inputs": {name: _plain(column) for name, column in instances.items()}}, "outputs"
+            asked["inputs"], told = {name: _plain(column) for name, column in instances.items()}, "outputs"
         else:
-            asked, told = {"instances": _plain(instances)}, "predictions"
+            asked["instances"], told = _plain(instances), "predictions"
         which = f"/versions/{version}" if version is not None else f"/labels/{quote(label)}" if label else ""
         return self._ask("POST", f"/v1/models/{quote(model)}{which}:predict", json.dumps(asked).encode())[told]
 

@@ -66,7 +66,7 @@ class Service:
         Args:
             request: Where they come from.
             model: Whose version answers.
-            version: The version.
+            version: The version, or one of its signatures.
             inputs: Arrays `(n, ...)`.
             rows: n.
             timeout: Seconds to wait at most; never more than the settings say.
@@ -88,10 +88,11 @@ class Service:
         if version.loaded.labels is not None and scores.ndim == 2:
             for number in scores.argmax(axis=1) if rows > 1 else (int(scores.argmax()),):
                 version.metrics.predicted(number)
-        shadow = model.shadow
+        shadow = model.shadow and model.shadow.signatures.get(version.loaded.signature)
         if shadow is not None and shadow is not version:
             self._ask(shadow, inputs, rows, scores)
-        if self.recorder is not None and random.random() < self.settings.record_share:
+        # People judge answers; the steps on the way to one are other signatures.
+        if self.recorder is not None and version.loaded.default and random.random() < self.settings.record_share:
             self.recorder.keep(request.id, version.loaded, inputs, answer.outputs, photo)
         return result
 
@@ -179,7 +180,8 @@ def _told(model: Model) -> dict[str, Any]:
             "examples": len(loaded.examples),
             "classes": loaded.labels,
             "batches": loaded.sizes,
-            "queue": version.batcher.waiting,
+            "queue": sum(it.batcher.waiting for it in version.signatures.values()),
+            "signatures": list(version.signatures),
             "drift": drift.distances() if drift is not None else {},
             "answers": drift.classes() if drift is not None else {},
         }

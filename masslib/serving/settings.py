@@ -17,6 +17,7 @@ CHECK_SECONDS = 300
 # Preferred first: the same numbers as the model, then what loses little, then other runtimes.
 FILES = (
     "tflite",
+    "tflite-sparse",
     "packed",
     "tflite-float16",
     "tflite-int8",

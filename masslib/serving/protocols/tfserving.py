@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from masslib.runtime.signature import DEFAULT
 from masslib.serving import tensors
 from masslib.serving.loaded import Tensor
 from masslib.serving.messages import HTTPError, Request, Response
@@ -15,7 +16,6 @@ from masslib.serving.registry import Model, Version
 from masslib.serving.service import Service
 
 _DTYPES = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE", "float16": "DT_HALF", "bool": "DT_BOOL"}
-_SIGNATURE = "serving_default"
 
 
 def status(model: Model, only: int | None) -> Response:
@@ -35,14 +35,17 @@ def _state(version: int, state: str, code: str, message: str) -> dict[str, Any]:
 def metadata(version: Version) -> Response:
     """`GET .../metadata`"""
     loaded = version.loaded
-    signature = {
-        "inputs": {tensor.name: _described(tensor) for tensor in loaded.inputs},
-        "outputs": {tensor.name: _described(tensor) for tensor in loaded.outputs},
-        "method_name": "tensorflow/serving/predict",
+    signatures = {
+        name: {
+            "inputs": {tensor.name: _described(tensor) for tensor in it.loaded.inputs},
+            "outputs": {tensor.name: _described(tensor) for tensor in it.loaded.outputs},
+            "method_name": "tensorflow/serving/predict",
+        }
+        for name, it in {DEFAULT: version, **version.signatures}.items()
     }
     return tensors.reply({
         "model_spec": {"name": loaded.name, "signature_name": "", "version": str(loaded.version)},
-        "metadata": {"signature_def": {"signature_def": {_SIGNATURE: signature}}},
+        "metadata": {"signature_def": {"signature_def": signatures}},
     })  # fmt: skip
 
 
@@ -54,7 +57,8 @@ def _described(tensor: Tensor) -> dict[str, Any]:
 
 async def predict(service: Service, request: Request, model: Model, version: Version) -> Response:
     """`POST ...:predict`, by row (`instances`) or by column (`inputs`)."""
-    asked = _asked(request)
+    asked = tensors.parse(request.body)
+    version = version.signature(asked.get("signature_name"))
     by_row = "instances" in asked
     if by_row == ("inputs" in asked):
         raise HTTPError(400, "expected either `instances` or `inputs`")
@@ -80,7 +84,8 @@ async def predict(service: Service, request: Request, model: Model, version: Ver
 
 async def classify(service: Service, request: Request, model: Model, version: Version) -> Response:
     """`POST ...:classify`: labels with their scores, best first."""
-    asked = _asked(request)
+    asked = tensors.parse(request.body)
+    version = version.signature(asked.get("signature_name"))
     loaded = version.loaded
     if loaded.labels is None:
         raise HTTPError(400, f"model {loaded.name} has no labels; use :predict")
@@ -95,13 +100,6 @@ async def classify(service: Service, request: Request, model: Model, version: Ve
     labels = loaded.labels
     found = [[[labels[k], float(row[k])] for k in best] for row, best in zip(scores, order, strict=True)]
     return tensors.reply({"results": found})
-
-
-def _asked(request: Request) -> dict[str, Any]:
-    asked = tensors.parse(request.body)
-    if asked.get("signature_name", _SIGNATURE) not in (_SIGNATURE, ""):
-        raise HTTPError(400, f"there is no signature {str(asked['signature_name'])[:64]!r}, only {_SIGNATURE}")
-    return asked
 
 
 async def _rows(service: Service, version: Version, rows: Any) -> dict[str, np.ndarray]:

@@ -38,13 +38,20 @@ def index(service: Service) -> Response:
 def metadata(model: Model, version: Version) -> Response:
     """`GET /v2/models/NAME[/versions/V]`"""
     loaded = version.loaded
-    return tensors.reply({
+    told = {
         "name": loaded.name,
         "versions": [str(number) for number in sorted(model.versions)],
         "platform": f"masslib_{loaded.file}",
-        "inputs": [_described(tensor) for tensor in loaded.inputs],
-        "outputs": [_described(tensor) for tensor in loaded.outputs],
-    })  # fmt: skip
+        **_ends(version),
+    }
+    if loaded.others:
+        told["signatures"] = {name: _ends(it) for name, it in version.signatures.items()}
+    return tensors.reply(told)
+
+
+def _ends(version: Version) -> dict[str, Any]:
+    inputs, outputs = version.loaded.inputs, version.loaded.outputs
+    return {"inputs": [_described(it) for it in inputs], "outputs": [_described(it) for it in outputs]}
 
 
 def _described(tensor: Tensor) -> dict[str, Any]:
@@ -55,6 +62,7 @@ def _described(tensor: Tensor) -> dict[str, Any]:
 async def infer(service: Service, request: Request, model: Model, version: Version) -> Response:
     """`POST /v2/models/NAME[/versions/V]/infer`"""
     asked, rest = _split(request)
+    version = version.signature(_parameters(asked).get("signature"))
     arrays, used = _inputs(asked, rest)
     if used != len(rest):
         raise HTTPError(400, f"{len(rest) - used} bytes after the last binary tensor belong to none")
@@ -122,10 +130,15 @@ def _dtype(name: Any, what: str) -> np.dtype:
     return tensors.DATATYPES[name]
 
 
+def _parameters(asked: dict[str, Any]) -> dict[str, Any]:
+    """Of the request; `signature` is ours, the others are Triton's."""
+    parameters = asked.get("parameters")
+    return parameters if isinstance(parameters, dict) else {}
+
+
 def _timeout(asked: dict[str, Any]) -> float | None:
     """Triton's parameter, in microseconds."""
-    parameters = asked.get("parameters")
-    value = parameters.get("timeout") if isinstance(parameters, dict) else None
+    value = _parameters(asked).get("timeout")
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -135,8 +148,7 @@ def _timeout(asked: dict[str, Any]) -> float | None:
 
 def _wanted(asked: dict[str, Any], version: Version) -> dict[str, bool]:
     """Output -> whether it is answered in binary."""
-    parameters = asked.get("parameters")
-    binary = bool(isinstance(parameters, dict) and parameters.get("binary_data_output"))
+    binary = bool(_parameters(asked).get("binary_data_output"))
     names = [tensor.name for tensor in version.loaded.outputs]
     entries = asked.get("outputs")
     if not entries:
