@@ -131,6 +131,23 @@ def test_the_compiled_loss_tells_the_task_and_the_void_class():
     assert evaluate(tokens, (RNG.integers(0, 9, (50, 6)), PIXELS[:, :, 0])).task == "tokens"
 
 
+@pytest.mark.filterwarnings("ignore:AUC is undefined")
+def test_a_label_that_one_loss_ignores_counts_in_the_other_outputs():
+    entry = keras.Input((3,))
+    ends = {name: keras.layers.Dense(4, activation="softmax", name=name)(entry) for name in ("tags", "kind")}
+    model = keras.Model(entry, ends)
+    ignoring = keras.losses.SparseCategoricalCrossentropy(ignore_class=0)
+    model.compile("sgd", {"tags": ignoring, "kind": "sparse_categorical_crossentropy"})
+    x, y = RNG.normal(size=(90, 3)).astype("float32"), RNG.integers(0, 4, 90)
+    found, answers = evaluate(model, (x, {"tags": y, "kind": y})), model.predict(x, verbose=0)
+    right = {name: it.argmax(1) == y for name, it in answers.items()}
+    assert found["kind"].accuracy == pytest.approx(right["kind"].mean())
+    assert found["tags"].accuracy == pytest.approx(right["tags"][y > 0].mean())
+    assert evaluate(model, (x, {"tags": y, "kind": y}), ignore_class={"kind": 1})["tags"].n == 90
+    small = masslib.compress(model, masslib.Quantize("float16"))
+    assert evaluate(small, (x, {"tags": y, "kind": y}))["tags"].n == (y > 0).sum()
+
+
 def test_structures_go_in_and_each_output_is_judged_by_itself():
     inputs = {"a": keras.Input((3,), name="a"), "b": keras.Input((2,), name="b")}
     joined = keras.layers.Concatenate()(list(inputs.values()))

@@ -64,3 +64,12 @@ def test_a_single_logit_is_cut_at_zero_as_evaluate_does(data):
     y = (logits > np.median(logits)).astype(int)
     table = masslib.agreement(model, {"same": model}, (x, y))
     assert table.loc["same", "accuracy"] == pytest.approx(evaluate(model, (x, y), task="binary").accuracy)
+
+
+def test_rows_of_the_ignored_class_are_neither_right_nor_wrong(tmp_path):
+    model = models.mlp((4,), 3)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(ignore_class=-1))
+    x, y = np.random.default_rng(0).random((60, 4), "float32"), np.arange(60) % 4 - 1
+    file = export.tflite(model, tmp_path / "it.tflite")
+    table = masslib.agreement(model, {"file": file}, (x, y))
+    assert table.loc["file", "accuracy"] == pytest.approx(evaluate(model, (x, y)).accuracy)

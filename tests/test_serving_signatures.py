@@ -3,13 +3,18 @@
 import asyncio
 import gc
 import json
+import re
 import sqlite3
+import subprocess
+import sys
+import time
 import weakref
 from http.client import HTTPConnection
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import masslib
@@ -77,7 +82,8 @@ def greedy(ask, letters):
 
 
 def posted(server, path, asked, parts=None):
-    body, headers = json.dumps(asked).encode(), {"content-type": "application/json"}
+    body = (asked if isinstance(asked, str) else json.dumps(asked)).encode()
+    headers = {"content-type": "application/json"}
     if parts is not None:
         headers["inference-header-content-length"] = str(len(body))
         body += b"".join(parts)
@@ -151,6 +157,8 @@ def test_a_signature_that_is_not_there_is_refused(reversing):
             asked = {"signature_name": wrong, "inputs": {"letters": letters.tolist()}}
             response, data = posted(server, "/v1/models/reversing:predict", asked)
             assert response.status == 400 and "there are whole, encode, decode" in json.loads(data)["error"]
+        deep = json.dumps({"signature_name": "@", "inputs": 0}).replace('"@"', "[" * 990 + "]" * 990)
+        assert posted(server, "/v1/models/reversing:predict", deep)[0].status == 400
         with pytest.raises(ValueError, match="400: .*input"):
             server.predict({"letters": letters}, "reversing", signature="decode")
 
@@ -186,6 +194,53 @@ def test_a_version_that_is_let_go_leaves_no_memory(reversing, tmp_path):
         assert asyncio.run(come_and_go()) == [None] * 3
     finally:
         gc.enable()
+
+
+def test_signatures_that_are_not_by_rows_are_left_out_with_the_reason(tmp_path):
+    """Their answers could not be handed out: two clients would get parts of one joint answer."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    spec = {"state": tf.TensorSpec((1, 4), tf.float32, "state"), "place": tf.TensorSpec((), tf.int32, "place")}
+    signatures = {
+        "whole": model,
+        "mean": tf.function(lambda x: tf.reduce_mean(model(x), 0), [tf.TensorSpec((None, 4), tf.float32, "x")]),
+        "step": tf.function(lambda state, place: state + tf.cast(place, tf.float32), [*spec.values()]),
+        "twice": tf.function(lambda x: model(x) * 2, [tf.TensorSpec((None, 4), tf.float32, "x")]),
+    }
+    x = np.random.default_rng(0).random((40, 4), "float32")
+    splits = split(from_arrays(x, x[:, :3]), 4, 4)
+    masslib.package(signatures, tmp_path / "models" / "small" / "1", splits, formats=["tflite"], verbose=False)
+    with masslib.serve(tmp_path / "models") as server:
+        found = server.predict(x[:3], "small", signature="twice")
+        np.testing.assert_allclose(found, 2 * model.predict(x[:3], verbose=0), atol=1e-5)
+        told = server.status()["models"]["small"]["versions"]["1"]
+        assert told["signatures"] == ["whole", "twice"] and set(told["left_out"]) == {"mean", "step"}
+        with pytest.raises(ValueError, match="'mean' is not served: its output .* is not by rows"):
+            server.predict(x[:3], "small", signature="mean")
+        with pytest.raises(ValueError, match="'step' is not served: the model takes 'place'"):
+            server.predict({"state": x[:1], "place": [0]}, "small", signature="step")
+    with pytest.raises(TypeError, match="the first signature is a "):
+        masslib.package(dict(reversed(signatures.items())), tmp_path / "it", splits, verbose=False)
+    with pytest.raises(ValueError, match="'serving_default' is the first one"):
+        masslib.package({"whole": model, "serving_default": model}, tmp_path / "it", splits, verbose=False)
+
+
+def test_a_shadow_answers_along_whatever_its_default_signature_is_called(reversing, tmp_path):
+    made, root, letters = reversing
+    arrays = {"letters": letters, "before": letters}
+    splits = split(from_arrays(arrays, letters), 4, 4)
+    for version, model in ((1, made["whole"]), (2, {"both": made["whole"], "encode": made["encode"]})):
+        masslib.package(model, tmp_path / "it" / str(version), splits, formats=["tflite"], verbose=False)
+    for label, version in (("stable", "1"), ("shadow", "2")):
+        command = [sys.executable, "-m", "masslib", "versions", tmp_path, "it", "--set", label, version]
+        subprocess.run(command, check=True, capture_output=True)
+    with masslib.serve(tmp_path) as server:
+        server.predict(arrays, "it")
+        end = time.monotonic() + 20
+        while "masslib_shadow_total{" not in server.metrics() and time.monotonic() < end:
+            time.sleep(0.05)
+        counts = re.findall(r"masslib_shadow_total\{.*\} (\S+)", server.metrics())
+        assert max(map(float, counts)) == len(letters), counts
 
 
 def test_a_package_of_several_signatures_says_so(reversing, tmp_path):

@@ -32,7 +32,7 @@ def evaluate(
     *,
     batch_size: int = 256,
     task: str | Mapping[str, str] = "auto",
-    ignore_class: int | None = None,
+    ignore_class: int | Mapping[str, int] | None = None,
     groups: str | np.ndarray | None = None,
     k: int = 10,
     slices: Mapping[str, Any] | None = None,
@@ -70,7 +70,8 @@ def evaluate(
         batch_size: Rows per batch of `predict`.
         task: `"auto"` or one of the above; of several outputs for all, or name -> task.
         ignore_class: Label of rows, pixels or tokens that have no class (void, padding); by default what the compiled
-            loss says, as `SparseCategoricalCrossentropy(ignore_class=255)` does.
+            loss says, as `SparseCategoricalCrossentropy(ignore_class=255)` does. Of several outputs for all, or name ->
+            label.
         groups: The user of each row, `(n,)`, for `"ranking"`; or the name of the input that holds it.
         k: How many items count in `"ranking"`.
         slices: Name -> which rows belong to a part of the data that is judged by itself as well, booleans `(n,)`; or
@@ -120,7 +121,8 @@ def evaluate(
         for name, y in piece.y.items():
             if name not in judges:
                 one = task if isinstance(task, str) else task.get(name, "auto")
-                make = _judge_maker(one, model, source, piece, name, ignore_class, int(k))
+                ignored = ignore_class.get(name) if isinstance(ignore_class, Mapping) else ignore_class
+                make = _judge_maker(one, model, source, piece, name, ignored, int(k))
                 judges[name] = make(source.rows), Sliced(parts, make)
             check_labels(y)
             rest = piece.outputs[name], y, piece.weights.get(name), _some_users(groups, users, piece)

@@ -50,11 +50,16 @@ def compiled_task(model: Any) -> str | dict[str, str]:
 
 
 def compiled_options(model: Any) -> dict[str, Any]:
-    """What the loss of a compiled model tells `evaluate` of its files: `task`, and `ignore_class` if there is one."""
-    outputs = _outputs(model)
-    losses = _losses(model, list(outputs)).values()
-    ignored = {loss.ignore_class for loss in losses if getattr(loss, "ignore_class", None) is not None}
-    return {"task": compiled_task(model)} | ({"ignore_class": ignored.pop()} if len(ignored) == 1 else {})
+    """What the loss of a compiled model tells `evaluate` of its files: `task`, and `ignore_class` if there is one.
+
+    Of several outputs both are dicts by their names.
+    """
+    losses = _losses(model, list(_outputs(model)))
+    ignored = {name: getattr(loss, "ignore_class", None) for name, loss in losses.items()}
+    ignored = {name: label for name, label in ignored.items() if label is not None}
+    alone = list(losses) == [""] and ignored
+    told: dict[str, Any] = {"ignore_class": ignored[""] if alone else ignored} if ignored else {}
+    return {"task": compiled_task(model)} | told
 
 
 @dataclass(frozen=True)
@@ -106,15 +111,21 @@ def pick_task(about: About, labels: Callable[[], np.ndarray]) -> str:
     return task
 
 
+def _network(model: Any) -> Any:
+    """The Keras model of a `Compressed` one."""
+    return model.model if hasattr(model, "precision") and hasattr(model, "calibration") else model
+
+
 def _outputs(model: Any) -> dict[str, Any]:
     """The symbolic outputs of a Keras model by name; None for one that does not know them before it is called."""
+    model = _network(model)
     found = getattr(model, "output", None)
     return named(getattr(model, "outputs", None) if found is None else found, output_names(model))
 
 
 def _losses(model: Any, names: list[str]) -> dict[str, Any]:
     """The compiled loss of each output; None where there is none."""
-    loss = getattr(model, "loss", None)
+    loss = getattr(_network(model), "loss", None)
     if isinstance(loss, dict):
         flat = named(loss, None)
         return (

@@ -71,6 +71,8 @@ def parts(model: Any) -> dict[str, Any]:
         return {DEFAULT: model}
     if not model or not all(isinstance(name, str) for name in model):
         raise TypeError(f"signatures {list(model)}: expected a dict of at least one name to a model")
+    if DEFAULT in list(model)[1:]:
+        raise ValueError(f"signatures {list(model)}: {DEFAULT!r} is the first one; call this one otherwise")
     wrong = [name for name in model if not ends.NAME.fullmatch(name)]
     if wrong:
         raise ValueError(f"signatures {wrong}: use the letters a-z, digits and _ . - only")

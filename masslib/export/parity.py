@@ -62,7 +62,7 @@ def check(
 def _check(predictor: Predictor, endpoint: Endpoint, precision: str, inputs: dict[str, np.ndarray] | None) -> None:
     if inputs is None:
         inputs = _probes(endpoint)
-    rows = _rows_that_tell(endpoint)
+    rows = _rows_that_tell(endpoint, inputs)
     inputs = {name: array[:rows] if array.ndim else array for name, array in inputs.items()}
     expected = {name: np.asarray(answer) for name, answer in endpoint.answered(inputs).items()}
     found = arranged(predictor.predict(inputs, batch_size=_ROWS), endpoint.answers)
@@ -72,10 +72,16 @@ def _check(predictor: Predictor, endpoint: Endpoint, precision: str, inputs: dic
         _compare(found[name], answer, endpoint, precision, which)
 
 
-def _rows_that_tell(endpoint: Endpoint) -> int:
+def _rows_that_tell(endpoint: Endpoint, inputs: dict[str, np.ndarray]) -> int:
     """How many rows are compared: fewer where each of them is answered by very many numbers."""
-    outputs = getattr(endpoint.model, "outputs", None) or () if preflight.is_keras(endpoint.model) else ()
-    numbers = sum(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in outputs)
+    if not preflight.is_keras(endpoint.model):
+        return _ROWS
+    shapes = [tensor.shape[1:] for tensor in endpoint.model.outputs or ()]
+    if shapes and all(None not in tuple(shape) for shape in shapes):
+        numbers = sum(map(math.prod, shapes))
+    else:
+        one = endpoint.answered({name: array[:1] for name, array in inputs.items()})
+        numbers = sum(np.asarray(answer).size for answer in one.values())
     return min(_ROWS, max(_LEAST, _ENOUGH // max(numbers, 1)))
 
 

@@ -87,7 +87,8 @@ def package(
             scikit-learn, LightGBM and XGBoost ONNX files (the extra `estimators`), and files are copied;
             `model.ensemble` says how they answer together. A dict of several models, such as
             `{"translate": whole, "encode": encoder, "decode": decoder}`, becomes as many signatures of each file, as
-            for `masslib.export.tflite`; the first is the default one, which is judged, and the service knows all.
+            for `masslib.export.tflite`; the first is the default one, which is judged; the service answers for all that
+            take and answer rows.
         path: The folder to make; one that `package` made is replaced once the new one is whole.
         splits: `splits.train` calibrates int8 files, `splits.test` judges, `splits.classes` are the labels.
         formats: Which files: `"keras"`, `"saved_model"`, `"tflite"`, `"tflite-sparse"` (zeros are left out),
@@ -120,7 +121,7 @@ def package(
         The path of the folder.
 
     Raises:
-        TypeError: If `model` is not a Keras model, nor the first of a dict.
+        TypeError: If `model` is not a Keras model, nor the first of a dict, or another one of the dict is no model.
         masslib.packaging.Refused: A ValueError: a file is worse than that of the version that it `replaces`.
         ValueError: If a format is unknown or does not go with the model; the folder holds files of others; or a file
             answers differently from the model. Nothing is left behind, whatever is raised.
@@ -142,13 +143,20 @@ def package(
     first = next(iter(parts.values()))
     together, several = isinstance(model, Ensemble), isinstance(model, Mapping)
     network = first if together else preflight.unpacked(first)[0]
+    if several and not preflight.is_keras(network):
+        raise TypeError(
+            f"the first signature is a {type(first).__name__}; expected a Keras model or a Compressed one, which is "
+            "judged on the test split"
+        )
+    if several and vectorizer is not None:
+        raise ValueError("vectorizer: `classify` of texts has one model; package that alone")
     compressed = "a Compressed model" if network is not first else None
     formats = _checked(formats, "an Ensemble" if together else "several signatures" if several else compressed)
     told = _ensemble.described(model, splits) if together else _described(first, network, splits)
     if several:
         told["signatures"] = list(parts)
     # In a file of several signatures nothing says whose classes they are.
-    labels = None if several else _labels(told, splits)
+    labels = None if len(parts) > 1 else _labels(told, splits)
     if vectorizer is not None:
         _check_texts(vectorizer, network, labels, splits)
     path = Path(path)

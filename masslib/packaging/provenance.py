@@ -75,7 +75,9 @@ def compiled(model: Any) -> dict[str, Any]:
 
 
 def _loss(loss: Any) -> str:
-    return loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    ignored = getattr(loss, "ignore_class", None)
+    return name if ignored is None else f"{name}(ignore_class={ignored})"
 
 
 def _told(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from masslib.data.subset import class_numbers
 from masslib.evaluation.outputs import Source, pieces, source_of
-from masslib.evaluation.tasks import are_probabilities, class_indices, compiled_task
+from masslib.evaluation.tasks import are_probabilities, class_indices, compiled_options
 
 if TYPE_CHECKING:
     from masslib.data import Subset
@@ -59,9 +59,14 @@ def agreement(
         raise ValueError(f"files={list(files)}: expected at least one, none of them named {_MODEL!r}")
     source = source_of(data)
     expected, labels = _answers(model, source, batch_size)
-    tasks = compiled_task(model)
+    told = compiled_options(model)
+
+    def of(name: str, key: str, default: Any) -> Any:
+        value = told.get(key, default)
+        return value.get(name, default) if isinstance(value, dict) else value
+
     judged = {
-        name: _Judged(answer, labels.get(name), tasks if isinstance(tasks, str) else tasks.get(name, "auto"))
+        name: _Judged(answer, labels.get(name), of(name, "task", "auto"), of(name, "ignore_class", None))
         for name, answer in expected.items()
     }
     rows = {(_MODEL, name): it.row(it.expected) for name, it in judged.items()}
@@ -102,8 +107,12 @@ def _aligned(file: str, found: dict[str, np.ndarray], expected: dict[str, np.nda
 class _Judged:
     """What a model answers in one output, and the classes that would be right."""
 
-    def __init__(self, expected: np.ndarray, y: np.ndarray | None, task: str):
+    def __init__(self, expected: np.ndarray, y: np.ndarray | None, task: str, ignore: int | None):
         self.expected = expected
+        # Rows whose label stands for no class are right or wrong in nothing.
+        flat = ignore is not None and y is not None and y.size == len(y)
+        self._kept = y.reshape(-1) != ignore if flat else slice(None)  # type: ignore[union-attr]
+        y = y if y is None else y[self._kept]
         self._threshold = 0.5 if are_probabilities(expected) else 0.0
         classes = class_numbers(y) is not None if task == "auto" else task in ("binary", "multiclass")
         fits = y is not None and expected.ndim <= 2
@@ -118,7 +127,7 @@ class _Judged:
             return (*size, float("nan"), float("nan"))
         top = self._top1(found)
         agreed = float((top == self._top1(self.expected)).mean())
-        return (*size, agreed, float((top == self._labels).mean()))
+        return (*size, agreed, float((top[self._kept] == self._labels).mean()))
 
     def _top1(self, outputs: np.ndarray) -> np.ndarray:
         """The most probable class of each row; a single output above the threshold is class 1."""

@@ -180,7 +180,7 @@ class App:
             for number, version in model.versions.items():
                 names = ",".join(sorted(label for label, own in model.labels.items() if own == number))
                 drift = version.drift.distances() if version.drift is not None else {}
-                version.metrics.show(version.batcher.waiting, drift, names)
+                version.metrics.show(version.waiting, drift, names)
         body, kind = metrics.text(registry.restarts)
         return Response(body, kind)
 

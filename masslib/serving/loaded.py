@@ -65,6 +65,7 @@ class Loaded:
         signature: Of the file.
         default: Whether it is the default one.
         others: The other signatures of the file that take and answer rows of numbers; of the default one only.
+        left_out: Signature -> why it is not served.
         file: Which file of the package runs, such as `"tflite"`.
         sha256: Of the manifest.
         inputs: What it takes.
@@ -85,6 +86,7 @@ class Loaded:
     signature: str
     default: bool
     others: tuple[Loaded, ...]
+    left_out: dict[str, str]
     file: str
     sha256: str
     inputs: tuple[Tensor, ...]
@@ -104,7 +106,11 @@ class Loaded:
         """Answer arrays `(n, ...)`, n being one of `sizes`."""
         rows = len(next(iter(arrays.values())))
         predictor = self._predictors.get(rows) or self._predictors[self.sizes[0]]
-        return _by_name(self.outputs, predictor.predict(arrays))
+        answers = _by_name(self.outputs, predictor.predict(arrays))
+        # Answers are handed out by row: what is none would reach other clients than its own.
+        if wrong := _not_by_rows(answers, rows):
+            raise ValueError(f"{self.name}: {wrong}")
+        return answers
 
     def photo(self, data: bytes, max_pixels: int) -> np.ndarray | None:
         """One row `(1, h, w, c)` of a photo; None if it has more pixels than that.
@@ -169,6 +175,7 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
         signature=first.signature,
         default=True,
         others=(),
+        left_out={},
         file=file,
         sha256=sha256,
         inputs=inputs,
@@ -186,24 +193,40 @@ def load(name: str, version: int, folder: Path, file: str, sha256: str, *, threa
     )
     for picture in pictures:  # Pillow loads its decoders when they are first used
         loaded.photo(picture, _EXAMPLE_PIXELS)
-    others = [_other(loaded, plan, signature) for signature in first.signatures if signature != first.signature]
-    return replace(loaded, others=tuple(filter(None, others)))
+    others = []
+    for signature in first.signatures:
+        if signature != first.signature:
+            try:
+                others.append(_other(loaded, plan, signature))
+            except ValueError as error:
+                loaded.left_out[signature] = str(error)
+    return replace(loaded, others=tuple(others))
 
 
-def _other(loaded: Loaded, plan: _Plan, signature: str) -> Loaded | None:
-    """A signature beside the default one; None if it takes or answers something else than rows of numbers.
+def _other(loaded: Loaded, plan: _Plan, signature: str) -> Loaded:
+    """A signature beside the default one.
 
-    Its predictors are its own, because signatures of one interpreter cannot run at the same time.
+    Its predictor is its own, because signatures of one interpreter cannot run at the same time.
+
+    Raises:
+        ValueError: If it takes or answers something else than rows of numbers.
     """
     first = plan.open(signature)
-    try:
-        inputs, outputs = _tensors(first.inputs, "takes"), _tensors(first.outputs, "answers")
-    except ValueError:
-        return None
+    inputs, outputs = _tensors(first.inputs, "takes"), _tensors(first.outputs, "answers")
     if not first.by_rows:
-        return None
+        raise ValueError("it takes something besides rows, so requests cannot share a call")
     example = {it.name: np.zeros((1, *(size or 1 for size in it.shape)), it.dtype) for it in inputs}
-    predictors, seconds = plan.sizes_that_pay(first, example)
+    tried = {}
+    try:
+        for rows in (2, 3):
+            given = {name: np.repeat(x, rows, axis=0) for name, x in example.items()}
+            tried[rows] = _by_name(outputs, first.predict(given))
+        predictors, seconds = plan.sizes_that_pay(first, example)
+    except (ValueError, RuntimeError):  # zeros, of the least size, are nothing for it: nobody has said what is
+        predictors, seconds = {first.batch or 1: first}, _SLOW_SECONDS
+    for rows, answers in tried.items():
+        if wrong := _not_by_rows(answers, rows):
+            raise ValueError(wrong)
     return replace(
         loaded,
         signature=signature,
@@ -260,13 +283,20 @@ class _Plan:
         if seconds > _SLOW_SECONDS:
             candidates = []
         for size in candidates:
-            predictor = self.open(first.signature)
+            # The graph of one of several signatures is set up at every call, for whatever shape.
+            predictor = first if len(first.signatures) > 1 else self.open(first.signature)
             taken = _seconds(predictor, example, size)
             if taken / size <= _PAYS * per_row:
                 found[size], seconds, per_row = predictor, taken, taken / size
             elif taken > _SLOW_SECONDS:
                 break
         return found, seconds
+
+
+def _not_by_rows(answers: Mapping[str, np.ndarray], rows: int) -> str:
+    """Which output does not answer so many rows, in words; nothing if all do."""
+    wrong = [name for name, array in answers.items() if not array.ndim or len(array) != rows]
+    return f"its output {wrong[0]!r} is not by rows" if wrong else ""
 
 
 def _seconds(predictor: runtime.Predictor, example: dict[str, np.ndarray], rows: int) -> float:

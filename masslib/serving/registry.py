@@ -44,17 +44,26 @@ class Version:
         """All signatures, the default one first. (Kept, it would hold itself, and its memory when it is let go.)"""
         return {self.loaded.signature: self, **self.others}
 
+    @property
+    def waiting(self) -> int:
+        """Rows that wait, of all signatures."""
+        return sum(it.batcher.waiting for it in self.signatures.values())
+
     def signature(self, name: Any) -> Version:
         """The signature that answers; without a name, or with that of TensorFlow Serving, the default one.
 
         Raises:
             HTTPError: 400 if there is none.
         """
-        if name in (None, "", DEFAULT):
+        if name is None or name == "" or name == DEFAULT:
             return self
         signatures = self.signatures
-        if not isinstance(name, str) or name not in signatures:
-            raise HTTPError(400, f"there is no signature {str(name)[:64]!r}; there are {', '.join(signatures)}")
+        if not isinstance(name, str):
+            raise HTTPError(400, f"the name of the signature is no text; there are {', '.join(signatures)}")
+        if name in self.loaded.left_out:
+            raise HTTPError(400, f"signature {name!r} is not served: {self.loaded.left_out[name]}")
+        if name not in signatures:
+            raise HTTPError(400, f"there is no signature {name[:64]!r}; there are {', '.join(signatures)}")
         return signatures[name]
 
 
@@ -185,6 +194,7 @@ class Registry:
         logs.event(
             "loaded", model=name, version=number, file=loaded.file, batches=list(loaded.sizes),
             ms=round(loaded.seconds * 1000, 3), inline=version.batcher.inline, signatures=list(version.signatures),
+            left_out=loaded.left_out,
         )  # fmt: skip
         return version
 

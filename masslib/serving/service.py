@@ -88,7 +88,9 @@ class Service:
         if version.loaded.labels is not None and scores.ndim == 2:
             for number in scores.argmax(axis=1) if rows > 1 else (int(scores.argmax()),):
                 version.metrics.predicted(number)
-        shadow = model.shadow and model.shadow.signatures.get(version.loaded.signature)
+        shadow = model.shadow
+        if shadow is not None and not version.loaded.default:
+            shadow = shadow.others.get(version.loaded.signature)
         if shadow is not None and shadow is not version:
             self._ask(shadow, inputs, rows, scores)
         # People judge answers; the steps on the way to one are other signatures.
@@ -180,8 +182,9 @@ def _told(model: Model) -> dict[str, Any]:
             "examples": len(loaded.examples),
             "classes": loaded.labels,
             "batches": loaded.sizes,
-            "queue": sum(it.batcher.waiting for it in version.signatures.values()),
+            "queue": version.waiting,
             "signatures": list(version.signatures),
+            "left_out": loaded.left_out,
             "drift": drift.distances() if drift is not None else {},
             "answers": drift.classes() if drift is not None else {},
         }
