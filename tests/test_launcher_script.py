@@ -78,6 +78,8 @@ def test_what_goes_wrong_is_said_and_counts(tmp_path):
             "--servers 1 with --hosts: expected workers only",
         ),
         (("--workers", 0, broken), "workers=0: expected a whole number of at least 1"),
+        (("--workers", "two", broken), "'two': expected a number, or the least and the most, as in 2:4"),
+        (("--workers", "1:2", broken), "workers=(1, 2) on this machine: it loses none of its cores"),
     ]:
         process = _launch(*arguments)
         assert words in process.communicate(timeout=60)[1]

@@ -18,7 +18,18 @@ from masslib.launcher.tasks import CORES, Task, tf_config
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("--workers", type=int, default=2, help="processes that train, on this machine (default: 2)")
+    parser.add_argument(
+        "--workers",
+        type=_one_or_range,
+        default=2,
+        help="processes that train (default: 2); on an engine also the least and the most of them, as in 2:4",
+    )
+    parser.add_argument(
+        "--elastic-timeout",
+        type=float,
+        default=60.0,
+        help="with --workers LEAST:MOST, seconds that a start waits for room for the most (default: 60)",
+    )
     parser.add_argument("--servers", type=int, default=0, help="parameter servers (default: none)")
     parser.add_argument("--hosts", help="instead of --workers: the addresses of all workers, as in a:5000,b:5000")
     parser.add_argument("--on", default="local", help="local (default), spark, ray, or the address of a Ray cluster")
@@ -32,6 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
 
 
+def _one_or_range(text: str) -> int | tuple[int, int]:
+    least, colon, most = text.partition(":")
+    try:
+        return (int(least), int(most)) if colon else int(least)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or the least and the most, as in 2:4") from None
+
+
 def main(options: argparse.Namespace) -> int:
     """Run the script; 0 when all workers have come to its end."""
     if not Path(options.script).is_file():
@@ -43,7 +62,8 @@ def main(options: argparse.Namespace) -> int:
         if options.hosts is None:
             if options.index is not None:
                 raise ValueError(f"--index {options.index} without --hosts; name the addresses of all workers")
-            sizes = {name: getattr(options, name) for name in ("workers", "servers", "threads", "gpus")}
+            names = "workers", "servers", "threads", "gpus", "elastic_timeout"
+            sizes = {name: getattr(options, name) for name in names}
             launch(_run_script, arguments, on=options.on, **sizes, **common)
         else:
             if options.servers:
