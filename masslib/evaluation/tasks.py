@@ -112,8 +112,8 @@ def pick_task(about: About, labels: Callable[[], np.ndarray]) -> str:
 
 
 def _network(model: Any) -> Any:
-    """The Keras model of a `Compressed` one."""
-    return model.model if hasattr(model, "precision") and hasattr(model, "calibration") else model
+    """The Keras model of a `Compressed` one, which tells of skipped layers; an `Ensemble` is exported like one."""
+    return model.model if hasattr(model, "skipped") else model
 
 
 def _outputs(model: Any) -> dict[str, Any]:
