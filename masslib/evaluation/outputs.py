@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,6 +186,11 @@ def class_names(classes: Any, piece: Piece) -> dict[str, tuple[str, ...]]:
         else tuple(None if names is None else np.array(names, object) for names in classes)
     )
     return {name: tuple(map(str, names)) for name, names in piece.by_name("classes", lists).items()}
+
+
+def of_output(told: Any, name: str, default: Any = None) -> Any:
+    """What was told for one output: the same for all, or by name."""
+    return told.get(name, default) if isinstance(told, Mapping) else told
 
 
 def named(outputs: Any, names: list[str] | None) -> dict[str, Any]:

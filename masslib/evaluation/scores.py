@@ -10,7 +10,7 @@ import numpy as np
 
 from masslib._util.checks import check_counts
 from masslib.evaluation.classes import binary, multiclass, multilabel, out_of_scope
-from masslib.evaluation.outputs import Piece, Source, class_names, pieces, source_of
+from masslib.evaluation.outputs import Piece, Source, class_names, of_output, pieces, source_of
 from masslib.evaluation.ranking import ranking
 from masslib.evaluation.result import Evaluation, Evaluations
 from masslib.evaluation.slicing import Sliced, parts_of
@@ -120,9 +120,8 @@ def evaluate(
     for piece in pieces(model, source, int(batch_size)):
         for name, y in piece.y.items():
             if name not in judges:
-                one = task if isinstance(task, str) else task.get(name, "auto")
-                ignored = ignore_class.get(name) if isinstance(ignore_class, Mapping) else ignore_class
-                make = _judge_maker(one, model, source, piece, name, ignored, int(k))
+                asked = of_output(task, name, "auto"), of_output(ignore_class, name)
+                make = _judge_maker(*asked, model, source, piece, name, int(k))
                 judges[name] = make(source.rows), Sliced(parts, make)
             check_labels(y)
             rest = piece.outputs[name], y, piece.weights.get(name), _some_users(groups, users, piece)
@@ -134,7 +133,7 @@ def evaluate(
 
 
 def _judge_maker(
-    task: str, model: Any, source: Source, piece: Piece, name: str, ignore: int | None, k: int
+    task: str, ignore: int | None, model: Any, source: Source, piece: Piece, name: str, k: int
 ) -> Callable[[int], Any]:
     """Number of rows -> what adds up so many rows of one output."""
     several, shape = list(piece.outputs), piece.outputs[name].shape

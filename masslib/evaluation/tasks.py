@@ -57,9 +57,8 @@ def compiled_options(model: Any) -> dict[str, Any]:
     losses = _losses(model, list(_outputs(model)))
     ignored = {name: getattr(loss, "ignore_class", None) for name, loss in losses.items()}
     ignored = {name: label for name, label in ignored.items() if label is not None}
-    alone = list(losses) == [""] and ignored
-    told: dict[str, Any] = {"ignore_class": ignored[""] if alone else ignored} if ignored else {}
-    return {"task": compiled_task(model)} | told
+    told = {"ignore_class": ignored.get("", ignored)} if ignored else {}  # an output that is alone is called ""
+    return {"task": compiled_task(model), **told}
 
 
 @dataclass(frozen=True)

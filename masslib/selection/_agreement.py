@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from masslib.data.subset import class_numbers
-from masslib.evaluation.outputs import Source, pieces, source_of
+from masslib.evaluation.outputs import Source, of_output, pieces, source_of
 from masslib.evaluation.tasks import are_probabilities, class_indices, compiled_options
 
 if TYPE_CHECKING:
@@ -60,13 +60,9 @@ def agreement(
     source = source_of(data)
     expected, labels = _answers(model, source, batch_size)
     told = compiled_options(model)
-
-    def of(name: str, key: str, default: Any) -> Any:
-        value = told.get(key, default)
-        return value.get(name, default) if isinstance(value, dict) else value
-
+    task, ignored = told["task"], told.get("ignore_class")
     judged = {
-        name: _Judged(answer, labels.get(name), of(name, "task", "auto"), of(name, "ignore_class", None))
+        name: _Judged(answer, labels.get(name), of_output(task, name, "auto"), of_output(ignored, name))
         for name, answer in expected.items()
     }
     rows = {(_MODEL, name): it.row(it.expected) for name, it in judged.items()}
