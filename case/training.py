@@ -112,13 +112,14 @@ def together(
 
 def next_version(file: Path, train: data.Subset, feedback: data.Subset, epochs: int) -> keras.Model:
     """Go on with a network: four fifths of the photos are old ones, the rest those that people have corrected since."""
-    # With half as many old photos a network that told 98.8 % by day told 97.7 % after one night, and was refused.
+    # Gently: at a rate of 2e-4, and with half as many old photos before, it forgot half a point or one by day, and was
+    # refused. With this rate validation photos by day are as right as before, and those at night 1.4 points more.
     model = keras.models.load_model(file)
     old = train.sample(min(len(train), 16 * len(feedback)), seed=0)
     again = np.resize(np.arange(len(feedback)), len(old) // 4)
     x = np.concatenate([old[:][0], feedback[again][0]])
     y = np.concatenate([np.asarray(old.y), np.asarray(feedback.y)[again]])
     both = data.from_arrays(x, y, classes=train.classes)
-    compiled(model, both.steps(BATCH) * epochs, 2e-4)
+    compiled(model, both.steps(BATCH) * epochs, 5e-5)
     masslib.fit(model, both, batch_size=BATCH, epochs=epochs, augment=augmentation(), verbose=0)
     return model

@@ -329,6 +329,15 @@ def test_gradient_boosting_of_other_packages_is_written_and_what_cannot_be_is_na
 
 
 @pytest.mark.slow
+def test_a_package_of_files_needs_no_extra(nets, digits, tmp_path):
+    files = [export.tflite(nets[0], tmp_path / "a.tflite"), export.packed(nets[1], tmp_path / "b.packed")]
+    committee = Ensemble(files).fit(digits.valid)
+    folder = masslib.package(committee, tmp_path / "it", digits, verbose=False)
+    x = digits.test[:40][0]
+    np.testing.assert_allclose(export.load(folder / "model.ensemble").predict(x), committee.predict(x), atol=1e-6)
+
+
+@pytest.mark.slow
 def test_a_package_of_networks_needs_no_extra(nets, digits, tmp_path):
     committee = Ensemble(nets).fit(digits.valid)
     formats = ["ensemble", "tflite"]

@@ -252,7 +252,9 @@ def _write(
         examples = {first: examples}
     for name in bar(formats, title="export", unit="file", visible=verbose):
         precision, write, file = _FORMATS[name]
-        files[name] = folder / file.replace("float32", preflight.unpacked(own)[1])
+        if "float32" in file:  # an ensemble of files is no network, and its own file has no precision
+            file = file.replace("float32", preflight.unpacked(own)[1])
+        files[name] = folder / file
         if write is None:
             model.save(files[name])
             continue
