@@ -189,4 +189,4 @@ def test_the_photos_are_told_apart_in_little_time_by_a_small_file(tmp_path):
     assert small["bytes"] <= 150_000
     assert small["figures"]["accuracy"] >= training["figures"]["accuracy"] - 0.003
     assert training["seconds"] <= 300 and report["seconds"] <= 900
-    assert service["figures"]["p99_ms"] <= 20  # measured 13.4; the aim of 10 is missed, see docs/case.md
+    assert service["figures"]["p99_ms"] <= 20  # 6 with VNNI, 13 without; the aim is 10, see docs/case.md
