@@ -111,6 +111,7 @@ BROKEN = {
         lambda notebook: notebook.cells[3].metadata.tags.append("show-only"),
         "cell 4: has the tag show-only, but its output is there",
     ),
+    "hidden figure": (source("masslib.plot.history(h)\nassert h"), "cell 4: the figure of masslib.plot.history"),
     "semicolon": (source("1 + 1;"), "cell 4: ends in `;`"),
 }
 
@@ -135,6 +136,8 @@ def test_what_only_looks_like_a_fault_passes(tmp_path):
         "rest = (7",
         "  % 4)",
         'await x, "../tmp", "https://a.b/home"',
+        "masslib.plot.confusion(matrix, ax=left)",
+        "masslib.plot.history(history)",
     ]
     notebook.cells[3].source = "\n".join(lines)
     assert problems(write(notebook, tmp_path / "01_good.ipynb")) == []

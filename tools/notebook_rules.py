@@ -151,6 +151,20 @@ def _show_only(notebook: NotebookNode) -> Found:
             yield number, f"has the tag {SHOW_ONLY}, but its output is there; {_RENDER}"
 
 
+def _figures(notebook: NotebookNode) -> Found:
+    for number, cell in _code(notebook):
+        try:
+            statements = _parse(cell.source).body
+        except SyntaxError:  # which is the finding of another rule
+            continue
+        for statement in statements[:-1]:
+            call = statement.value if isinstance(statement, ast.Expr) else None
+            if not isinstance(call, ast.Call) or any(word.arg == "ax" for word in call.keywords):
+                continue
+            if (name := ast.unparse(call.func)).startswith("masslib.plot."):
+                yield number, f"the figure of {name} is not shown, as other lines come after it; {_EDIT}"
+
+
 _RULES = (
     _kernel,
     _title,
@@ -163,6 +177,7 @@ _RULES = (
     _outputs,
     _checked,
     _show_only,
+    _figures,
 )
 
 
