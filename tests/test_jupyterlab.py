@@ -87,11 +87,31 @@ def in_menu(page, menu, entry):
     page.get_by_text(entry, exact=True).click()
 
 
+def begun(page, number=0):
+    """Tell, after a second, whether a cell is running or has run."""
+    page.wait_for_timeout(1000)
+    prompt = page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt").nth(number).inner_text()
+    return re.search(r"[\d*]", prompt) is not None
+
+
+def run_all(page):
+    """Restart and run all, as often as it takes: JupyterLab drops commands while it is still setting the page up."""
+    for _ in range(10):
+        in_menu(page, "Kernel", "Restart Kernel and Run All Cells…")
+        confirm = page.get_by_role("button", name="Confirm Kernel Restart")
+        page.wait_for_timeout(1000)
+        if confirm.count():
+            confirm.click()
+            page.wait_for_timeout(2000)
+            if begun(page):
+                return
+    raise AssertionError("the cells do not begin to run")
+
+
 @pytest.mark.parametrize("name", ["solutions/10_how_training_works.ipynb", "00_tour.ipynb"])
 def test_all_cells_run_without_red_output(opened, name, tmp_path):
     page = opened(name)
-    in_menu(page, "Kernel", "Restart Kernel and Run All Cells…")
-    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    run_all(page)
     cells = page.locator(".jp-Notebook .jp-CodeCell").count()
     page.wait_for_function(
         "n => { const it = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')]"
@@ -127,8 +147,12 @@ def test_a_training_shows_its_progress_is_interrupted_and_goes_on(opened, lab, t
     page = opened("stopped.ipynb")
 
     def run(number):
-        page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(number).click()
-        page.keyboard.press("Shift+Enter")
+        for _ in range(10):
+            page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(number).click()
+            page.keyboard.press("Shift+Enter")
+            if begun(page, number):
+                return
+        raise AssertionError(f"cell {number} does not run; the cells show {output(number)}")
 
     def output(number):
         return page.locator(".jp-Notebook .jp-CodeCell").nth(number).locator(".jp-OutputArea-output").all_inner_texts()
