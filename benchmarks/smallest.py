@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,12 @@ def small_mlp(shape: tuple[int, ...], classes: int, width: int, seed: int) -> ke
 
 def small_cnn(shape: tuple[int, ...], classes: int, width: int, seed: int) -> keras.Model:
     """A LeNet of few filters."""
+    conv = partial(layers.Conv2D, activation="relu", padding="valid" if min(shape[:2]) >= 16 else "same")
     return keras.Sequential(
         [
             keras.Input(shape),
-            *(layers.Conv2D(width, 5, activation="relu"), layers.MaxPooling2D()),
-            *(layers.Conv2D(2 * width, 3, activation="relu"), layers.MaxPooling2D(), layers.Flatten()),
+            *(conv(width, 5), layers.MaxPooling2D()),
+            *(conv(2 * width, 3), layers.MaxPooling2D(), layers.Flatten()),
             *(layers.Dense(4 * width, activation="relu"), layers.Dense(classes, activation="softmax")),
         ],
         name="small",
