@@ -185,6 +185,17 @@ def windowed(model: keras.Model, data: Any, size: float) -> keras.Model:
     return model
 
 
+def in_windows(
+    model: keras.Model, contest: Contest, splits: Any, soft: Any, epochs: int, rate: float, seed: int
+) -> masslib.Compressed:
+    """Train on in windows: `Squeeze` keeps zeros, and at this price the other weights keep their seven bits or so."""
+    model, step = (
+        compiled(windowed(model, splits.train, contest.window)),
+        Squeeze(1e-4, epochs=epochs, learning_rate=rate),
+    )
+    return masslib.compress(model, step, soft, batch_size=contest.batch_size, seed=seed, verbose=False)
+
+
 def begun(build: Callable[..., keras.Model], splits: Any, seed: int, *options: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
     model = build(splits.input_shape, splits.num_classes, *options, seed=seed)
@@ -221,16 +232,13 @@ def compete(name: str, splits: Any, seed: int, quick: bool, folder: Path) -> dic
         return train(plain, splits.train, batch, total // 3, 1e-4, seed + 2)
 
     def prune() -> keras.Model:
+        less, data, epochs = model, splits.train, pruning
+        if contest.window < 1:
+            data, epochs = soft, max(1, pruning // 2)
+            less = compiled(in_windows(model, contest, splits, soft, epochs, 2e-3, seed).model)
         scope = {} if isinstance(contest.zeros, dict) else {"scope": "global"}
-        options, half = {"batch_size": batch, "seed": seed, "verbose": False}, max(1, pruning // 2)
-        if contest.window == 1:
-            step = Prune(contest.zeros, epochs=pruning, learning_rate=2e-3, **scope)
-            return masslib.compress(model, step, splits.train, **options).model
-        less = compiled(windowed(model, splits.train, contest.window))
-        # At next to no price for a bit: it trains and keeps the zeros.
-        less = masslib.compress(less, Squeeze(1e-4, epochs=half, learning_rate=2e-3), soft, **options).model
-        step = Prune(contest.zeros, epochs=half, learning_rate=2e-3, **scope)
-        return masslib.compress(compiled(less), step, soft, **options).model
+        step = Prune(contest.zeros, epochs=epochs, learning_rate=2e-3, **scope)
+        return masslib.compress(less, step, data, batch_size=batch, seed=seed, verbose=False).model
 
     model = kept(folder / "begun.keras", begin)
     teacher = kept(folder / "plain.keras", go_on)
@@ -296,11 +304,9 @@ def rival_of_windows(contest: Contest, splits: Any, soft: Any, seed: int, folder
         return {}
     first, total = contest.epochs[0], sum(contest.epochs)
     small = compiled(begun(partial(masslib.models.mlp, hidden=WINDOWED), splits, seed))
-    small = compiled(windowed(train(small, soft, contest.batch_size, first, 1e-3, seed), splits.train, contest.window))
+    small = train(small, soft, contest.batch_size, first, 1e-3, seed)
     keras.utils.set_random_seed(seed)
-    # The zeros stay, and at this price all other weights keep their seven bits or so.
-    step = Squeeze(1e-4, epochs=total - first, learning_rate=3e-3)
-    small = masslib.compress(small, step, soft, batch_size=contest.batch_size, seed=seed, verbose=False)
+    small = in_windows(small, contest, splits, soft, total - first, 3e-3, seed)
     path = masslib.export.packed(small, folder / "windows.packed")
     accuracy = masslib.evaluate(path, splits.test).accuracy
     return {"windows_units": WINDOWED, "windows_bytes": path.stat().st_size, "windows_accuracy": accuracy}

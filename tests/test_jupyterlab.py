@@ -99,7 +99,7 @@ def run_all(page):
     for _ in range(10):
         in_menu(page, "Kernel", "Restart Kernel and Run All Cells…")
         confirm = page.get_by_role("button", name="Confirm Kernel Restart")
-        page.wait_for_timeout(1000)
+        page.wait_for_timeout(3000)
         if confirm.count():
             confirm.click()
             page.wait_for_timeout(2000)
